@@ -1,0 +1,230 @@
+"""Noise inside the network: DOA → layer → AOD for every linear and convolution, and noise on its weights.
+
+As in arXiv 2402.02593 and AnalogVNN: each use of a weight or bias passes clamp → reduce → noise, fresh each time, and
+its gradient goes unchanged to the stored full-precision parameter. The first DOA stands on the physical image, before
+the network's normalisation. Batch-norm parameters are not noised. Layers with weights that this does not cover
+(attention's packed projections, recurrent layers) are an error.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import torch
+from torch import nn
+
+from robustcheck.errors import PlacementError
+from robustcheck.sensing.channel import Channel
+
+COVERED: Final = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
+_NOT_NOISED: Final = (
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+    nn.PReLU,
+)
+_PERCENTILE: Final = 0.999
+_WEIGHT_SAMPLE: Final = torch.zeros(1, dtype=torch.int64)
+
+Normalise = Callable[[torch.Tensor], torch.Tensor]
+Scales = Mapping[str, float]
+
+
+@dataclass
+class _Pass:
+    """What the layers need to know during one forward pass."""
+
+    channel: Channel | None = None
+    sample_ids: torch.Tensor = field(default_factory=lambda: _WEIGHT_SAMPLE)
+    draw: int = 0
+    calls: Counter[str] = field(default_factory=Counter)
+    measured: dict[str, float] | None = None
+    scales: Scales = field(default_factory=dict)
+
+
+class _Context:
+    """Holds the pass that is under way; shared by the layers of one network."""
+
+    def __init__(self) -> None:
+        self.now = _Pass()
+
+
+class _AnalogLayer(nn.Module):
+    """One covered layer with its converters."""
+
+    def __init__(self, layer: nn.Module, site: str, context: _Context) -> None:
+        super().__init__()
+        self.layer = layer
+        self.site = site
+        self.context = context
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        now = self.context.now
+        first = not now.calls
+        call = now.calls[self.site]
+        now.calls[self.site] += 1
+        if now.measured is not None:
+            return self._measure(x, now.measured)
+        if now.channel is None:
+            return self.layer(x)  # type: ignore[no-any-return]
+        site = self.site if call == 0 else f"{self.site}#{call}"
+        if not first:
+            x = self._convert(x, "doa", "input", site, now)
+        parameters = {
+            name: self._noisy_parameter(name, parameter, site, now)
+            for name, parameter in self.layer.named_parameters(recurse=False)
+        }
+        y = torch.func.functional_call(self.layer, parameters, (x,))
+        return self._convert(y, "aod", "output", site, now)
+
+    def _convert(self, x: torch.Tensor, form: str, port: str, site: str, now: _Pass) -> torch.Tensor:
+        assert now.channel is not None
+        scale = now.scales.get(f"{self.site}:{port}", 1.0)
+        convert = now.channel.converter("doa" if form == "doa" else "aod", signed=True, scale=scale)
+        return convert(x, now.channel.key(site, port), now.sample_ids, now.draw)
+
+    def _noisy_parameter(self, name: str, value: torch.Tensor, site: str, now: _Pass) -> torch.Tensor:
+        assert now.channel is not None
+        scale = now.scales.get(f"{self.site}:{name}", 1.0)
+        convert = now.channel.converter("doa", signed=True, scale=scale)
+        key = now.channel.key(site, name)
+        one = _WEIGHT_SAMPLE.to(value.device)
+        return convert(value.unsqueeze(0), key, one, now.draw, through_clamp=True).squeeze(0)
+
+    def _measure(self, x: torch.Tensor, measured: dict[str, float]) -> torch.Tensor:
+        y: torch.Tensor = self.layer(x)
+        for port, value in (("input", x), ("output", y)):
+            name = f"{self.site}:{port}"
+            measured[name] = max(measured.get(name, 0.0), _percentile(value))
+        for port, value in self.layer.named_parameters(recurse=False):
+            measured[f"{self.site}:{port}"] = float(value.detach().abs().max())
+        return y
+
+
+def _percentile(values: torch.Tensor) -> float:
+    flat = values.detach().abs().flatten()
+    rank = max(1, min(flat.numel(), round(_PERCENTILE * flat.numel())))
+    return float(flat.kthvalue(rank).values)
+
+
+def uncovered_layers(network: nn.Module) -> list[str]:
+    """Layers with weights that placement `network` cannot noise, as `path (type)`."""
+    found = []
+    for path, module in network.named_modules():
+        own = [name for name, _ in module.named_parameters(recurse=False)]
+        ours = type(module).__module__.startswith("robustcheck.activations")
+        if own and not isinstance(module, COVERED + _NOT_NOISED) and not ours:
+            found.append(f"{path or '(the network itself)'} ({type(module).__name__}: {', '.join(own)})")
+    return found
+
+
+class NoisyNetwork(nn.Module):
+    """A network behind a channel; it shares its parameters and buffers with the network it was made from.
+
+    Args:
+        network: takes normalised images.
+        normalise: maps physical images in [0, 1] to what the network takes.
+        placement: `sensor` or `network`.
+
+    Raises:
+        PlacementError: placement `network`, and the network has layers that are not covered, or nothing to cover.
+
+    >>> from robustcheck.sensing.channel import Channel, sensor
+    >>> layer = nn.Linear(4, 2)
+    >>> noisy = NoisyNetwork(layer, lambda images: images.flatten(1), "network")
+    >>> channel = Channel(sensor("adc-8bit", placement="network", range="unit"), ep=0.5)
+    >>> noisy(torch.rand(3, 1, 2, 2), torch.arange(3), 0, channel).shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(self, network: nn.Module, normalise: Normalise, placement: str) -> None:
+        super().__init__()
+        self.normalise = normalise
+        self.placement = placement
+        self._context = _Context()
+        self.network = _analog_view(network, self._context) if placement == "network" else network
+
+    def forward(
+        self,
+        images: torch.Tensor,
+        sample_ids: torch.Tensor,
+        draw: int,
+        channel: Channel | None,
+        scales: Scales | None = None,
+    ) -> torch.Tensor:
+        """Logits of a batch as the sensor delivers it.
+
+        Args:
+            images: (n, c, h, w) float32, physical values in [0, 1].
+            sample_ids: (n,) int64.
+            draw: number of the draw or training step.
+            channel: None for the clean network.
+            scales: ranges of the sites from `calibrate`; [−1, 1] everywhere where absent.
+
+        Returns:
+            (n, classes) logits.
+        """
+        if channel is not None:
+            images = channel(images, sample_ids, draw)
+        self._context.now = _Pass(channel, sample_ids, draw, scales=scales or {})
+        try:
+            return self.network(self.normalise(images))  # type: ignore[no-any-return]
+        finally:
+            self._context.now = _Pass()
+
+    def calibrate(self, batches: list[torch.Tensor]) -> Scales:
+        """The range of every site: the largest over the batches of the 99.9th percentile of its magnitudes.
+
+        Weights take their largest magnitude. Runs the clean network in evaluation mode. Empty for placement `sensor`.
+        """
+        if self.placement != "network":
+            return {}
+        measured: dict[str, float] = {}
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                for images in batches:
+                    self._context.now = _Pass(measured=measured)
+                    self.network(self.normalise(images))
+        finally:
+            self._context.now = _Pass()
+            self.train(training)
+        return {name: value if 0 < value < float("inf") else 1.0 for name, value in measured.items()}
+
+
+def _analog_view(network: nn.Module, context: _Context) -> nn.Module:
+    missing = uncovered_layers(network)
+    if missing:
+        raise PlacementError(
+            "placement network: expected weights in linear, convolution and normalisation layers only, got "
+            + "; ".join(missing)
+            + "; use --placement sensor for this network"
+        )
+    shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    view = copy.deepcopy(network, memo=dict(shared))
+    if isinstance(view, COVERED):
+        return _AnalogLayer(view, "network", context)
+    wrappers: dict[nn.Module, _AnalogLayer] = {}
+    for path, module in list(view.named_modules(remove_duplicate=False)):
+        if not isinstance(module, COVERED):
+            continue
+        wrapper = wrappers.setdefault(module, _AnalogLayer(module, path, context))
+        parent, _, name = path.rpartition(".")
+        setattr(view.get_submodule(parent), name, wrapper)
+    if not wrappers:
+        raise PlacementError("placement network: expected at least one linear or convolution layer, got none")
+    return view

@@ -1,0 +1,200 @@
+"""Placement `network` against a layer written by hand from the facts, forward and backward."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from robustcheck.errors import PlacementError
+from robustcheck.sensing.analog import NoisyNetwork, uncovered_layers
+from robustcheck.sensing.channel import Channel, sensor
+from robustcheck.sensing.deviates import deviates
+from robustcheck.sensing.error_probability import noise_sigma
+from robustcheck.sensing.random import random_words, stream_key, torch_seed
+
+STEPS, EP, SEED, DRAW = 7, 0.5, 5, 3
+IDS = torch.tensor([4, 9, 2**33])
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, 3, padding=1)
+        self.norm = nn.BatchNorm2d(3)
+        self.act = nn.GELU()
+        self.head = nn.Linear(3 * 16, 4)
+
+    def forward(self, x):
+        return self.head(self.act(self.norm(self.conv(x))).flatten(1))
+
+
+def make(seed=0):
+    with torch_seed(seed):
+        return Net(), torch.rand(3, 1, 4, 4)
+
+
+def normalise(x):
+    return (x - 0.3) / 0.4
+
+
+def channel(**settings):
+    return Channel(sensor("adc-3bit", placement="network", **settings), EP, SEED, "train")
+
+
+class StraightThrough(torch.autograd.Function):
+    """`value` forward; `mask · gradient` backward to x."""
+
+    @staticmethod
+    def forward(ctx, x, value, mask):
+        ctx.save_for_backward(mask)
+        return value
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * ctx.saved_tensors[0], None, None
+
+
+def noise(site, port, x, *, shared):
+    key = stream_key(SEED, "train", site, port)
+    ids = torch.zeros(1, dtype=torch.int64) if shared else IDS
+    sigma = noise_sigma(EP, STEPS)
+    return (deviates(random_words(key, ids, DRAW, x.numel() // len(ids))) * sigma).reshape(x.shape)
+
+
+def reduce(x):
+    return torch.sign(x) * torch.ceil((x * STEPS).abs() - 0.5) / STEPS
+
+
+def doa(x, site, port, scale=1.0):
+    value = x.detach() / scale
+    out = (reduce(value.clamp(-1, 1)) + noise(site, port, x, shared=False)) * scale
+    return StraightThrough.apply(x, out, (value.abs() <= 1).float())
+
+
+def aod(x, site, port, scale=1.0):
+    noisy = x.detach() / scale + noise(site, port, x, shared=False)
+    return StraightThrough.apply(x, reduce(noisy.clamp(-1, 1)) * scale, (noisy.abs() <= 1).float())
+
+
+def weight(w, site, port, scale=1.0):
+    out = (reduce((w.detach() / scale).clamp(-1, 1)) + noise(site, port, w, shared=True)) * scale
+    return StraightThrough.apply(w, out, torch.ones_like(w))
+
+
+def by_hand(net, images, scales):
+    def at(site, port):
+        return scales.get(f"{site}:{port}", 1.0)
+
+    def parameters(layer, site):
+        return [weight(getattr(layer, p), site, p, at(site, p)) for p in ("weight", "bias")]
+
+    x = normalise(doa(images, "input", "doa"))
+    x = F.conv2d(x, *parameters(net.conv, "conv"), padding=1)
+    x = net.act(net.norm(aod(x, "conv", "output", at("conv", "output")))).flatten(1)
+    x = F.linear(doa(x, "head", "input", at("head", "input")), *parameters(net.head, "head"))
+    return aod(x, "head", "output", at("head", "output"))
+
+
+@pytest.mark.parametrize("ranges", ["unit", "calibrated"])
+def test_forward_and_gradients_agree_with_a_layer_by_hand(ranges):
+    net, images = make()
+    twin = copy.deepcopy(net)
+    noisy = NoisyNetwork(net, normalise, "network")
+    scales = noisy.calibrate([images]) if ranges == "calibrated" else {}
+    if ranges == "unit":
+        assert noisy.calibrate([]) == {}
+    noisy.train()
+    twin.train()
+    ours = noisy(images, IDS, DRAW, channel(range=ranges), scales)
+    theirs = by_hand(twin, images, scales)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    target = torch.linspace(-1, 1, ours.numel()).reshape(ours.shape)
+    (ours * target).sum().backward()
+    (theirs * target).sum().backward()
+    for (name, mine), (_, other) in zip(net.named_parameters(), twin.named_parameters(), strict=True):
+        assert mine.grad is not None, name
+        assert torch.allclose(mine.grad, other.grad, atol=1e-4), name
+    assert all(torch.allclose(a, b) for a, b in zip(net.buffers(), twin.buffers(), strict=True))
+
+
+def test_calibrated_ranges_are_percentiles_of_the_clean_network():
+    net, images = make()
+    noisy = NoisyNetwork(net, normalise, "network")
+    scales = noisy.calibrate([images[:2], images[2:]])
+    net.eval()
+    out = net.conv(normalise(images))
+    assert scales["conv:output"] == pytest.approx(max(out[:2].abs().max().item(), out[2:].abs().max().item()), rel=0.05)
+    assert scales["head:weight"] == net.head.weight.abs().max().item()
+    assert set(scales) == {f"{s}:{p}" for s in ("conv", "head") for p in ("input", "output", "weight", "bias")}
+
+
+def test_the_given_network_is_not_changed_but_shares_its_weights():
+    net, images = make()
+    names = [name for name, _ in net.named_modules()]
+    noisy = NoisyNetwork(net, normalise, "network")
+    assert [name for name, _ in net.named_modules()] == names
+    assert {id(p) for p in noisy.parameters()} == {id(p) for p in net.parameters()}
+    net.eval()
+    noisy.eval()
+    assert torch.equal(noisy(images, IDS, 0, None), net(normalise(images)))
+
+
+def test_weight_noise_is_one_realisation_for_all_samples_of_a_draw():
+    layer = nn.Linear(4, 2)
+    noisy = NoisyNetwork(layer, lambda x: x, "network")
+    same = torch.full((2, 4), 0.5)
+    quiet = Channel(sensor("adc-16bit", placement="network", range="unit"), 0.9, SEED, "train")
+    # The same sample id twice sees the same noise everywhere; another draw sees another.
+    one, two = noisy(same, torch.tensor([1, 1]), 0, quiet)
+    assert torch.equal(one, two)
+    assert not torch.equal(noisy(same, torch.tensor([1, 1]), 1, quiet)[0], one)
+
+
+def test_a_layer_used_twice_gets_fresh_noise_each_time():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 6)
+            nn.init.zeros_(self.layer.weight)
+
+        def forward(self, x):
+            return torch.stack([self.layer(x), self.layer(x)])
+
+    noisy = NoisyNetwork(Twice(), lambda x: x, "network")
+    first, second = noisy(torch.zeros(3, 6), IDS, DRAW, channel(range="unit"))
+    assert not torch.equal(first, second)
+
+
+def test_swapping_an_activation_leaves_the_noise_as_it_is():
+    net, images = make()
+    other = copy.deepcopy(net)
+    other.act = nn.ReLU()
+    seen = []
+    for network in (net, other):
+        noisy = NoisyNetwork(network, normalise, "network").eval()
+        noisy.network.norm.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        noisy(images, IDS, DRAW, channel(range="unit"))
+    assert torch.equal(*seen)
+
+
+@pytest.mark.parametrize(
+    ("layer", "named"),
+    [
+        (nn.LSTM(4, 4), "weight_ih_l0"),
+        (nn.MultiheadAttention(4, 2), "in_proj_weight"),
+        (nn.Embedding(4, 4), "Embedding"),
+    ],
+)
+def test_layers_that_are_not_covered_are_listed(layer, named):
+    network = nn.Sequential(nn.Linear(4, 4), layer)
+    with pytest.raises(PlacementError, match=named):
+        NoisyNetwork(network, normalise, "network")
+    assert uncovered_layers(network)[0].startswith("1 (")
+    NoisyNetwork(network, normalise, "sensor")
+
+
+def test_a_network_without_weights_cannot_be_placed():
+    with pytest.raises(PlacementError, match="at least one linear or convolution"):
+        NoisyNetwork(nn.Sequential(nn.ReLU()), normalise, "network")
