@@ -1,0 +1,256 @@
+"""Folders of image files: one sub-folder a class, with or without `train/`, `val/` and `test/` above them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from robustcheck.data.listing import (
+    ONLY_CLASSIFICATION,
+    Decoded,
+    Listing,
+    Request,
+    check_class_names,
+    check_size,
+    enumerate_names,
+    printable,
+)
+from robustcheck.data.preprocessing import Preprocessing, prepare
+from robustcheck.data.splits import FREE, TEST, TRAIN, VALIDATION, Ints
+from robustcheck.errors import DataError
+
+SUFFIXES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_FORMATS: Final = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
+_TWO_PARTS: Final = {"train": FREE, "val": TEST, "test": TEST}
+_THREE_PARTS: Final = {"train": TRAIN, "val": VALIDATION, "test": TEST}
+_GREY_MODES: Final = ("1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N")
+_UNSCALED_MODES: Final = ("I", "F")
+_LARGEST_PIXELS: Final = 64 * 2**20
+_WIDTH_TAG: Final = 0x0100
+_HEIGHT_TAG: Final = 0x0101
+_ORIENTATION_TAG: Final = 0x0112
+
+
+@dataclass(frozen=True)
+class _ImageFile:
+    relative: PurePath
+    label: str
+    part: int
+
+
+def read_folder(rest: str, request: Request) -> Listing:
+    """A folder with one sub-folder a class, of PNG, JPEG, BMP, WebP and TIFF files at any depth.
+
+    If its sub-folders are `train` and `test` or `val`, the classes lie below these, and the parts are kept: what lies
+    in `val` is the test part if there is no `test`. A sample's id is a 63-bit BLAKE2b hash of its relative path.
+    Images are uint8; grey if all chosen files are grey, RGB otherwise; alpha is dropped; EXIF orientation is
+    applied; 16-bit grey is reduced to 8 bits and noted. Files that cannot be read are left out and noted.
+
+    Raises DataError for a folder without at least two classes, for files that differ in size when neither resized nor
+    cropped, and if more than half of a class cannot be read.
+    """
+    root = Path(rest)
+    try:
+        files, notes = _find_files(root)
+    except OSError as error:
+        raise DataError(f"{root}: expected a readable folder, got: {error.strerror or error}") from error
+    names = sorted({file.label for file in files})
+    if request.class_names is not None and not set(names) <= set(request.class_names):
+        strangers = enumerate_names(sorted(set(names) - set(request.class_names)))
+        raise DataError(f"{root}: expected a sub-folder a class, named as the class names say, got {strangers}")
+    names = list(request.class_names or names)
+    classes = check_class_names(names)
+    number = {name: label for label, name in enumerate(names)}
+    labels = np.array([number[file.label] for file in files], dtype=np.int64)
+    fixed = np.array([file.part for file in files], dtype=np.int64)
+
+    def decode(rows: Ints, preprocessing: Preprocessing) -> Decoded:
+        chosen = [files[row].relative for row in rows]
+        decoded = _decode(root, chosen, preprocessing)
+        _check_losses(root, classes, labels[rows], decoded)
+        return decoded
+
+    name = printable(root.resolve().name)
+    return Listing(name, "folder of image files", classes, labels, _sample_ids(root, files), fixed, decode, notes)
+
+
+def _find_files(root: Path) -> tuple[list[_ImageFile], tuple[str, ...]]:
+    if not root.is_dir():
+        raise DataError(f"{root}: expected a folder, got {'a file' if root.exists() else 'nothing there'}")
+    top, others = _level(root, root)
+    homes = [(root / label, label, FREE) for label in top]
+    if "train" in top and len(top) > 1 and set(top) <= set(_TWO_PARTS):
+        parts = _THREE_PARTS if len(top) == 3 else _TWO_PARTS
+        homes = []
+        for part in top:
+            labels, loose = _level(root, root / part)
+            homes.extend((root / part / label, label, parts[part]) for label in labels)
+            others.extend(loose)
+    files: list[_ImageFile] = []
+    for home, label, split in homes:
+        count = len(files)
+        for path in _walk(home):
+            relative = path.relative_to(root)
+            if path.suffix.lower() in SUFFIXES and path.is_file():
+                files.append(_ImageFile(relative, label, split))
+            else:
+                others.append(relative.as_posix())
+        if len(files) == count:
+            expected = f"images ({', '.join(SUFFIXES)})"
+            raise DataError(f"{home}: expected {expected}, got none; {ONLY_CLASSIFICATION}")
+    if not files:
+        raise DataError(f"{root}: expected one sub-folder of images a class, got no sub-folder")
+    note = f"{len(others)} in the folder are no image files of a class and were not read: {enumerate_names(others)}"
+    return files, (note,) if others else ()
+
+
+def _level(root: Path, folder: Path) -> tuple[list[str], list[str]]:
+    """The names of the sub-folders, and the relative paths of everything else, hidden folders included."""
+    entries = sorted(folder.iterdir())
+    is_home = [path.is_dir() and not path.name.startswith(".") for path in entries]
+    homes = [path.name for path, home in zip(entries, is_home, strict=True) if home]
+    return homes, [path.relative_to(root).as_posix() for path, home in zip(entries, is_home, strict=True) if not home]
+
+
+def _walk(home: Path) -> list[Path]:
+    """Everything below the folder that is not a folder; links to folders are not followed, for they may be circular."""
+    found: list[Path] = []
+    for folder, folders, names in os.walk(home, onerror=_fail):
+        here = Path(folder)
+        found.extend(here / name for name in names)
+        found.extend(here / name for name in folders if (here / name).is_symlink())
+    return sorted(found)
+
+
+def _fail(error: OSError) -> None:
+    raise error
+
+
+def _sample_ids(root: Path, files: Sequence[_ImageFile]) -> Ints:
+    paths = [os.fsencode(file.relative.as_posix()) for file in files]
+    digests = [int.from_bytes(hashlib.blake2b(path, digest_size=8).digest(), "little") >> 1 for path in paths]
+    if len(set(digests)) < len(digests):
+        twice = next(digest for digest, count in Counter(digests).items() if count > 1)
+        named = enumerate_names(
+            [os.fsdecode(path) for path, digest in zip(paths, digests, strict=True) if digest == twice]
+        )
+        raise DataError(f"{root}: expected a different sample id for each path, got the same for {named}; rename one")
+    return np.array(digests, dtype=np.int64)
+
+
+def _decode(root: Path, paths: Sequence[PurePath], preprocessing: Preprocessing) -> Decoded:
+    """Two passes: the headers settle size and channels, so that nothing too large is ever decoded."""
+    failures: dict[int, str] = {}
+    sizes: dict[int, tuple[int, int]] = {}
+    modes: dict[int, str] = {}
+    for row, path in enumerate(paths):
+        try:
+            sizes[row], modes[row] = _inspect(root / path)
+        except Exception as error:
+            # Pillow's parsers let through whatever a damaged file provokes, not only OSError.
+            failures[row] = _reason(error)
+    height, width = _common_size(paths, sizes, preprocessing) if sizes else (1, 1)
+    channels = 1 if all(mode in _GREY_MODES for mode in modes.values()) else 3
+    check_size(len(paths) * height * width * channels)
+    images = np.empty((len(paths), height, width, channels), dtype=np.uint8)
+    for row in sizes:
+        try:
+            pixels = prepare(_pixels(root / paths[row], grey=channels == 1), preprocessing)
+            if pixels.shape != images.shape[1:]:
+                raise ValueError(
+                    f"the header says another size than the {pixels.shape[0]}×{pixels.shape[1]} pixels there"
+                )
+            images[row] = pixels
+        except Exception as error:
+            failures[row] = _reason(error)
+    readable = np.array([row not in failures for row in range(len(paths))], dtype=np.bool_)
+    return Decoded(images if not failures else images[readable], readable, _notes(paths, modes, failures))
+
+
+def _inspect(path: Path) -> tuple[tuple[int, int], str]:
+    with _open(path) as image:
+        width, height = image.size
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            # Newer versions of Pillow turn a TIFF's `size` themselves, older ones do not; its tags are what is stored.
+            width, height = image.tag_v2[_WIDTH_TAG], image.tag_v2[_HEIGHT_TAG]
+        if image.mode in _UNSCALED_MODES:
+            raise ValueError(f"32-bit pixels (mode {image.mode}) have no stated range; store 8 or 16 bits")
+        turned = image.getexif().get(_ORIENTATION_TAG) in (5, 6, 7, 8)
+        return ((width, height) if turned else (height, width)), image.mode
+
+
+def _pixels(path: Path, *, grey: bool) -> NDArray[Any]:
+    with _open(path) as image:
+        upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16"):
+        deep = np.asarray(upright).astype(np.uint32)
+        values = ((deep + 128) // 257).astype(np.uint8)
+        upright = Image.fromarray(values)
+    if upright.mode == "P":
+        upright = upright.convert("RGBA")
+    pixels = np.asarray(upright.convert("L" if grey else "RGB"))
+    return pixels[..., np.newaxis] if grey else pixels
+
+
+def _open(path: Path) -> Image.Image:
+    with warnings.catch_warnings():
+        # Pillow only warns of the first, smaller kind of decompression bomb; the limit below says what is too large.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(path, formats=_FORMATS)
+    if image.width * image.height > _LARGEST_PIXELS:
+        image.close()
+        raise ValueError(f"{image.width}×{image.height} pixels are more than {_LARGEST_PIXELS}")
+    return image
+
+
+def _common_size(
+    paths: Sequence[PurePath], sizes: dict[int, tuple[int, int]], preprocessing: Preprocessing
+) -> tuple[int, int]:
+    outputs = {row: preprocessing.output_size(*size) for row, size in sizes.items()}
+    first = next(iter(outputs))
+    for row, output in outputs.items():
+        if output != outputs[first]:
+            examples = " and ".join(
+                f"{sizes[r][0]}×{sizes[r][1]} ('{printable(paths[r].as_posix())}')" for r in (first, row)
+            )
+            raise DataError(f"images: expected one size, got {examples}; use --resize HEIGHTxWIDTH")
+    return outputs[first]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return f"not one of {', '.join(_FORMATS)}"
+    # An operating system's message ends with the absolute path, which has no place in a report.
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return printable(text.partition("\n")[0][:120]) or type(error).__name__
+
+
+def _notes(paths: Sequence[PurePath], modes: dict[int, str], failures: dict[int, str]) -> tuple[str, ...]:
+    notes = []
+    if failures:
+        named = enumerate_names([f"{paths[row].as_posix()} ({failures[row]})" for row in sorted(failures)])
+        notes.append(f"{len(failures)} of {len(paths)} image files could not be read and were left out: {named}")
+    deep = sum(mode.startswith("I;16") for row, mode in modes.items() if row not in failures)
+    if deep:
+        notes.append(f"{deep} image files of 16 bits were reduced to 8 bits; store float32 in an npz file to keep them")
+    return tuple(notes)
+
+
+def _check_losses(root: Path, classes: tuple[str, ...], labels: Ints, decoded: Decoded) -> None:
+    asked = np.bincount(labels, minlength=len(classes))
+    lost = np.bincount(labels[~decoded.readable], minlength=len(classes))
+    for label in np.flatnonzero(2 * lost > asked):
+        raise DataError(
+            f"{root}: expected at least half of class '{classes[label]}' to be readable,"
+            f" got {lost[label]} of {asked[label]} unreadable; {decoded.notes[0]}"
+        )

@@ -1,0 +1,151 @@
+"""Preprocessing: the resize and crop applied once at loading, and the random flip and crop of training.
+
+The only module of `robustcheck.data` that imports albumentations, and only when there is something to do.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robustcheck.errors import DataError, InvalidValueError
+
+_LARGEST_SIDE = 8192
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to the images; the default is nothing. Sizes are (height, width) [pixels].
+
+    `resize` (bilinear, area-averaged where it shrinks) and then `crop` (the centre) are applied once at loading, to
+    all splits. `flip` (left to right, probability 1/2) and `random_crop_padding` (black pixels added on each side,
+    then a random crop back to the same size) are for training alone, see `augment`.
+
+    Raises InvalidValueError for a size or a padding that is not positive.
+
+    >>> Preprocessing(resize=(32, 32), flip=True).as_dict()
+    {'resize': [32, 32], 'crop': None, 'flip': True, 'random_crop_padding': None}
+    """
+
+    resize: tuple[int, int] | None = None
+    crop: tuple[int, int] | None = None
+    flip: bool = False
+    random_crop_padding: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, size in (("resize", self.resize), ("crop", self.crop)):
+            if size is not None and not (len(size) == 2 and all(_is_side(side) for side in size)):
+                expected = f"(height, width), each 1 to {_LARGEST_SIDE} pixels"
+                raise InvalidValueError(name, expected=expected, got=size, remedy="give a size such as 32x32")
+        if self.random_crop_padding is not None and not _is_side(self.random_crop_padding):
+            expected = f"1 to {_LARGEST_SIDE} pixels"
+            raise InvalidValueError("random crop padding", expected=expected, got=self.random_crop_padding)
+
+    @property
+    def augments(self) -> bool:
+        """Whether `augment` changes anything."""
+        return self.flip or self.random_crop_padding is not None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as JSON has them: sizes are lists."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) that `prepare` makes of an image of this size; DataError if the crop does not fit.
+
+        >>> Preprocessing(crop=(24, 24)).output_size(32, 48)
+        (24, 24)
+        """
+        height, width = self.resize or (height, width)
+        if self.crop is None:
+            return height, width
+        if self.crop[0] > height or self.crop[1] > width:
+            crop = f"{self.crop[0]}×{self.crop[1]}"
+            raise DataError(
+                f"crop: expected at most the image, {height}×{width}, got {crop}; crop less or resize first"
+            )
+        return self.crop
+
+
+def prepare(image: NDArray[Any], preprocessing: Preprocessing) -> NDArray[Any]:
+    """The deterministic part, resize then centre crop, of one image (h, w, c), uint8 or float32 in [0, 1].
+
+    Returns an array (h', w', c) of the same dtype and range. Raises DataError if the crop is larger than the image.
+
+    >>> prepare(np.zeros((8, 8, 1), np.uint8), Preprocessing(resize=(4, 6))).shape
+    (4, 6, 1)
+    """
+    if preprocessing.resize is None and preprocessing.crop is None:
+        return image
+    preprocessing.output_size(*image.shape[:2])
+    prepared: NDArray[Any] = _preparation(preprocessing.resize, preprocessing.crop)(image=image)["image"]
+    # Averages of ones can come out one rounding step above 1.
+    return prepared if prepared.dtype == np.uint8 else prepared.clip(0, 1)
+
+
+def augment(images: torch.Tensor, preprocessing: Preprocessing, seeds: NDArray[np.uint64]) -> torch.Tensor:
+    """The random part, for training: each image flipped and cropped as its own seed says.
+
+    `images` is (n, c, h, w), uint8 or float32 in [0, 1]; `seeds` is (n,) uint64. The result has the same shape, dtype
+    and device. An image and its seed decide the result, whatever the rest of the batch is. Returns `images` itself
+    where nothing is asked. Raises InvalidValueError if there is not one seed an image.
+
+    >>> images = torch.rand(2, 1, 8, 8)
+    >>> seeds = np.array([1, 2], np.uint64)
+    >>> both = augment(images, Preprocessing(flip=True), seeds)
+    >>> torch.equal(both[1:], augment(images[1:], Preprocessing(flip=True), seeds[1:]))
+    True
+    """
+    if not preprocessing.augments:
+        return images
+    if seeds.shape != (len(images),):
+        raise InvalidValueError("seeds", expected=f"one an image, shape ({len(images)},)", got=seeds.shape)
+    height, width = images.shape[-2:]
+    pipeline = _augmentation(preprocessing.flip, preprocessing.random_crop_padding, height, width)
+    sources = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    results = np.empty_like(sources)
+    for row, seed in enumerate(seeds.tolist()):
+        pipeline.set_random_seed(seed)
+        results[row] = pipeline(image=sources[row])["image"]
+    return torch.from_numpy(results).permute(0, 3, 1, 2).contiguous().to(images.device)
+
+
+def _is_side(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST_SIDE
+
+
+@functools.lru_cache(maxsize=16)
+def _preparation(resize: tuple[int, int] | None, crop: tuple[int, int] | None) -> Any:
+    album = _albumentations()
+    transforms = []
+    if resize is not None:
+        transforms.append(album.Resize(*resize, area_for_downscale="image"))
+    if crop is not None:
+        transforms.append(album.CenterCrop(*crop))
+    return album.Compose(transforms)
+
+
+@functools.lru_cache(maxsize=16)
+def _augmentation(flip: bool, padding: int | None, height: int, width: int) -> Any:
+    album = _albumentations()
+    transforms = []
+    if flip:
+        transforms.append(album.HorizontalFlip(p=0.5))
+    if padding is not None:
+        transforms.extend([album.Pad(padding), album.RandomCrop(height, width)])
+    return album.Compose(transforms)
+
+
+@functools.cache
+def _albumentations() -> Any:
+    # Without this variable the library asks the network for its newest version when it is imported.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations
+
+    return albumentations
