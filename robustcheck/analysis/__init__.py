@@ -1,0 +1,1 @@
+"""Analysis: what the numbers of a study allow to be said."""

@@ -1,0 +1,105 @@
+"""Intervals of an accuracy against SciPy, Wilson's formula and simulated coverage."""
+
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from robustcheck.analysis.intervals import network_interval, sample_interval
+from robustcheck.errors import InvalidValueError
+
+
+def wilson(correct, samples, z=1.959963984540054):
+    p, n = correct / samples, samples
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    return centre - half, centre + half
+
+
+def test_network_interval_is_scipys_t_interval():
+    values = np.random.default_rng(1).normal(0.8, 0.03, 5)
+    reference = stats.t.interval(0.95, 4, loc=values.mean(), scale=stats.sem(values))
+    assert network_interval(values) == pytest.approx(reference)
+    assert network_interval(values, level=0.5) == pytest.approx(
+        stats.t.interval(0.5, 4, loc=values.mean(), scale=stats.sem(values))
+    )
+
+
+def test_network_interval_stays_in_range_and_needs_two_networks():
+    assert network_interval(np.array([0.1, 0.99, 0.98])) == (0.0, 1.0)
+    assert network_interval(np.array([0.9])) is None
+    assert network_interval(np.array([0.9, 0.9])) == (0.9, 0.9)
+    with pytest.raises(InvalidValueError, match="seeds"):
+        network_interval(np.empty(0))
+
+
+@pytest.mark.parametrize("right", [0, 1, 90, 324, 359, 360])
+def test_one_network_and_draw_give_wilsons_interval(right):
+    correct = (np.arange(360) < right)[None, None, :]
+    for clusters in (False, True):
+        found = sample_interval(correct, draws_are_clusters=clusters)
+        assert found == pytest.approx(wilson(right, 360), abs=1e-12)
+        assert 0 <= found[0] <= right / 360 <= found[1] <= 1
+
+
+def test_repeating_draws_or_networks_adds_no_information():
+    once = np.random.default_rng(2).random((1, 1, 200)) < 0.9
+    often = np.broadcast_to(once, (4, 25, 200))
+    for clusters in (False, True):
+        assert sample_interval(often, draws_are_clusters=clusters) == pytest.approx(
+            sample_interval(once, draws_are_clusters=False)
+        )
+
+
+def test_nearly_perfect_draws_do_not_multiply_the_samples():
+    """One error in 100 draws of 100 samples is hardly narrower than none."""
+    correct = np.ones((1, 100, 100), dtype=bool)
+    correct[0, 0, 0] = False
+    lower, upper = sample_interval(correct, draws_are_clusters=False)
+    assert lower == pytest.approx(wilson(100, 100)[0], abs=2e-3)
+    assert upper < 1
+
+
+def coverage(rng, *, networks, draws, samples, ease, luck, shared, studies):
+    """Share of studies whose interval holds the truth; correctness is a probit of sample, draw and pure chance."""
+    hits = 0
+    scale = (1 + luck**2 + shared**2) ** 0.5
+    truth = special.ndtr(ease / scale)
+    for _ in range(studies):
+        sample, draw = rng.standard_normal(samples), rng.normal(0, shared, (1, draws, 1))
+        chance = rng.normal(0, luck, (networks, draws, samples))
+        correct = ease + sample + draw + chance > 0
+        lower, upper = sample_interval(correct, draws_are_clusters=shared > 0)
+        hits += lower <= truth <= upper
+    return hits / studies
+
+
+@pytest.mark.parametrize("ease", [0.0, 1.5, 3.0])
+@pytest.mark.parametrize(("draws", "luck"), [(1, 0.5), (10, 0.5), (10, 3.0)])
+def test_coverage_over_samples(ease, draws, luck):
+    rng = np.random.default_rng(3)
+    shape = {"networks": 2, "draws": draws, "samples": 150}
+    found = coverage(rng, **shape, ease=ease, luck=luck, shared=0.0, studies=1000)
+    assert 0.93 <= found <= 0.99
+
+
+@pytest.mark.parametrize("ease", [0.0, 1.5])
+@pytest.mark.parametrize("draws", [3, 10, 30])
+def test_coverage_where_a_draw_is_a_cluster(ease, draws):
+    rng = np.random.default_rng(4)
+    shape = {"networks": 1, "draws": draws, "samples": 150}
+    found = coverage(rng, **shape, ease=ease, luck=0.5, shared=0.5, studies=1000)
+    assert 0.925 <= found <= 0.985
+
+
+def test_ignoring_clusters_would_be_too_sure():
+    rng = np.random.default_rng(5)
+    correct = 1.0 + rng.standard_normal(500) + rng.normal(0, 0.7, (1, 10, 1)) > 0
+    lower, upper = sample_interval(correct, draws_are_clusters=False)
+    wide = sample_interval(correct, draws_are_clusters=True)
+    assert wide[1] - wide[0] > 1.5 * (upper - lower)
+
+
+def test_sample_interval_refuses_other_shapes():
+    for bad in (np.ones((3, 4), dtype=bool), np.ones((1, 0, 3), dtype=bool)):
+        with pytest.raises(InvalidValueError, match="networks, draws, samples"):
+            sample_interval(bad, draws_are_clusters=False)
