@@ -1,0 +1,35 @@
+"""The networks that robustcheck builds itself, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from torch import nn
+
+from robustcheck.errors import InvalidValueError, UnknownNameError
+from robustcheck.networks.architectures.convnet import convnet
+from robustcheck.networks.architectures.linear import mlp
+
+ARCHITECTURES: Final[dict[str, Callable[..., nn.Module]]] = {"convnet": convnet, "mlp": mlp}
+
+
+def build(name: str, options: Mapping[str, Any]) -> nn.Module:
+    """A network of a named architecture, initialised from torch's global generator.
+
+    Raises:
+        UnknownNameError: no architecture has this name.
+        InvalidValueError: an option is unknown, missing, of the wrong type or out of range.
+
+    >>> build("mlp", {"in_channels": 1, "image_size": 8, "classes": 10, "hidden": [16]})[-1]
+    Linear(in_features=16, out_features=10, bias=True)
+    """
+    if name not in ARCHITECTURES:
+        raise UnknownNameError("architecture", name, ARCHITECTURES)
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    try:
+        return ARCHITECTURES[name](**values)
+    except TypeError as error:
+        raise InvalidValueError(
+            f"options of {name}", expected="the builder's arguments", got=dict(options), remedy=str(error)
+        ) from error

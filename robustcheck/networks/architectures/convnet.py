@@ -1,0 +1,91 @@
+"""A small convolutional network for images of a few dozen pixels, such as scikit-learn's digits."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import nn
+
+from robustcheck.activations.catalogue import activation as read_activation
+from robustcheck.errors import InvalidValueError
+from robustcheck.networks.kinds import new_module
+
+
+def convnet(
+    *,
+    in_channels: int,
+    image_size: int,
+    classes: int,
+    channels: tuple[int, ...],
+    pool_after: tuple[int, ...],
+    linear: tuple[int, ...],
+    dropout: float = 0.0,
+    activation: str = "relu",
+) -> nn.Sequential:
+    """Convolutions (kernel 3, padding 1), each with an activation, then linear layers with activations between.
+
+    Takes (n, in_channels, image_size, image_size) float tensors, gives (n, classes) logits. Paths are `conv1`, `act1`,
+    `pool1`, …, `flatten`, `linear1`, `linear1_act`, …, `output`.
+
+    Args:
+        in_channels: channels of the image.
+        image_size: height and width [pixels].
+        classes: number of logits.
+        channels: output channels of each convolution.
+        pool_after: numbers, from 1, of the convolutions that a max pooling of 2 follows.
+        linear: widths of the hidden linear layers.
+        dropout: probability of dropping a hidden linear feature in training, in [0, 1).
+        activation: a spec of the catalogue.
+
+    Raises:
+        InvalidValueError: a width is below 1, a pooling has no convolution, or nothing is left after the poolings.
+
+    >>> import torch
+    >>> net = convnet(in_channels=1, image_size=8, classes=10, channels=(4, 8), pool_after=(1, 2), linear=(16,))
+    >>> [name for name, _ in net.named_children()][:4], net(torch.zeros(2, 1, 8, 8)).shape
+    (['conv1', 'act1', 'pool1', 'conv2'], torch.Size([2, 10]))
+    """
+    _check(in_channels, image_size, classes, channels, pool_after, linear, dropout)
+    wanted = read_activation(activation)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    width, size = in_channels, image_size
+    for number, out in enumerate(channels, start=1):
+        layers[f"conv{number}"] = nn.Conv2d(width, out, kernel_size=3, padding=1)
+        layers[f"act{number}"] = new_module(wanted)
+        width = out
+        if number in pool_after:
+            layers[f"pool{number}"] = nn.MaxPool2d(2)
+            size //= 2
+    layers["flatten"] = nn.Flatten()
+    features = width * size * size
+    for number, out in enumerate(linear, start=1):
+        layers[f"linear{number}"] = nn.Linear(features, out)
+        layers[f"linear{number}_act"] = new_module(wanted)
+        if dropout:
+            layers[f"linear{number}_dropout"] = nn.Dropout(dropout)
+        features = out
+    layers["output"] = nn.Linear(features, classes)
+    return nn.Sequential(layers)
+
+
+def _check(
+    in_channels: int,
+    image_size: int,
+    classes: int,
+    channels: tuple[int, ...],
+    pool_after: tuple[int, ...],
+    linear: tuple[int, ...],
+    dropout: float,
+) -> None:
+    sizes = {"in_channels": in_channels, "image_size": image_size, "classes": classes}
+    sizes |= {f"channels[{i}]": width for i, width in enumerate(channels)}
+    sizes |= {f"linear[{i}]": width for i, width in enumerate(linear)}
+    for what, value in sizes.items():
+        if not 1 <= value <= 65536:
+            raise InvalidValueError(what, expected="1 to 65536", got=value)
+    if not set(pool_after) <= set(range(1, len(channels) + 1)):
+        raise InvalidValueError("pool_after", expected=f"numbers from 1 to {len(channels)}", got=pool_after)
+    if image_size >> len(set(pool_after)) == 0:
+        raise InvalidValueError("pool_after", expected=f"poolings that leave a pixel of {image_size}", got=pool_after)
+    if not 0 <= dropout < 1:
+        raise InvalidValueError("dropout", expected="0 <= dropout < 1", got=dropout)

@@ -1,0 +1,239 @@
+"""From a model spec to a `Model`: the network, what its input is, where it came from, its hash."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import nn
+
+from robustcheck import content
+from robustcheck.errors import InvalidValueError, ModelError, UnknownNameError, UsageError
+from robustcheck.networks import factories
+from robustcheck.networks.fitting import check_fit, read_class_names
+from robustcheck.networks.inputs import ChannelOrder, InputSpec, Layout
+from robustcheck.networks.recipes import load_recipe, recipe_network
+from robustcheck.networks.weights import check_finite, load_weights, model_sha256
+from robustcheck.sensing.random import torch_seed
+
+__all__ = ["InputSpec", "Model", "check_fit", "initialise", "load_model", "model_hash", "read_class_names"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network that takes normalised images and gives (n, classes) logits, and what is known about it.
+
+    `classes` are the names in the order of the logits, None where the model does not say. `origin` is the spec that it
+    was loaded from. `sha256` covers architecture, all parameters and buffers, and `input`. `build` makes the network
+    anew with other random weights.
+    """
+
+    network: nn.Module
+    input: InputSpec
+    classes: tuple[str, ...] | None
+    origin: str
+    sha256: str
+    build: Callable[[], nn.Module] | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What was asked for; `rest` is the spec without its kind."""
+
+    spec: str
+    rest: str
+    weights: str | None
+    classes: int | None
+    download: bool
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    network: nn.Module
+    input: InputSpec
+    build: Callable[[], nn.Module]
+    classes: tuple[str, ...] | None = None
+
+
+def load_model(
+    spec: str,
+    *,
+    weights: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    input_range: tuple[float, float] | None = None,
+    layout: Layout | None = None,
+    channel_order: ChannelOrder | None = None,
+    classes: int | Sequence[str] | None = None,
+    download: bool = False,
+    device: str | torch.device = "cpu",
+) -> Model:
+    """Load a model in evaluation mode. Random weights, where no others are asked for, are the same in every run.
+
+    Args:
+        spec: the name of a shipped model (`robustcheck models list`), `torchvision:NAME`, or `package.module:factory`,
+            a function without arguments that returns a `torch.nn.Module`.
+        weights: a `.safetensors`, `.pt` or `.pth` file with a state dictionary; for torchvision also the name of its
+            own weights, such as `DEFAULT`.
+        mean: subtracted from the values in `input_range`: one number, or one a channel.
+        std: then divides, as `mean`.
+        input_range: the values that the network expects for physical 0 and 1, such as (0, 255).
+        layout: `NCHW` or `NHWC`.
+        channel_order: `RGB` or `BGR`.
+        classes: how many classes the data has, or their names; torchvision's models are built for as many.
+        download: whether weights may be fetched.
+        device: where the network is put.
+
+    Raises:
+        UsageError: the spec or an option is wrong; the kind of model is not supported.
+        ModelError: the model cannot be imported, built or read.
+        UnsafeFileError: a weights file could run code when it is read; it was not opened.
+
+    >>> load_model("torchvision:squeezenet1_1", classes=10).input.shape
+    (3, 224, 224)
+    """
+    kind, rest = _kind_of(spec)
+    names = None if classes is None or isinstance(classes, int) else tuple(classes)
+    count = classes if isinstance(classes, int) else None if names is None else len(names)
+    if count is not None and count < 2:
+        raise InvalidValueError("classes", expected="2 or more", got=count)
+    with torch_seed(0):
+        loaded = KINDS[kind](_Request(spec, rest, weights, count, download))
+    check_finite(loaded.network, spec)
+    given = {
+        "mean": None if mean is None else tuple(mean),
+        "std": None if std is None else tuple(std),
+        "scale": None if input_range is None else tuple(input_range),
+        "layout": layout,
+        "channel_order": channel_order,
+    }
+    spec_of_input = replace(loaded.input, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    try:
+        network = loaded.network.to(device).eval()
+    except (RuntimeError, NotImplementedError, AssertionError) as error:
+        raise ModelError(f"{spec}: cannot be put on device {device}: {error}") from error
+    digest = model_hash(network, spec_of_input)
+    return Model(network, spec_of_input, loaded.classes or names, spec, digest, loaded.build)
+
+
+def initialise(model: Model, seed: int) -> Model:
+    """The model with fresh random weights, drawn as its own code draws them; the model itself is not changed.
+
+    Args:
+        model: from `load_model`.
+        seed: gives the weights; any integer in [0, 2^63).
+
+    Raises:
+        ModelError: the model's code cannot build it again.
+
+    >>> model = load_model("torchvision:squeezenet1_1", classes=10)
+    >>> initialise(model, 1).sha256 == initialise(model, 1).sha256 != initialise(model, 2).sha256
+    True
+    """
+    device = next((tensor.device for tensor in model.network.parameters()), torch.device("cpu"))
+    with torch_seed(seed):
+        network = copy.deepcopy(model.network) if model.build is None else model.build()
+        if model.build is None:
+            _reset(network, model.origin)
+    network = network.to(device).eval()
+    return replace(model, network=network, sha256=model_hash(network, model.input))
+
+
+def model_hash(network: nn.Module, spec_of_input: InputSpec) -> str:
+    """SHA-256 of architecture, parameters, buffers and input spec; equal hashes mean equal outputs."""
+    return model_sha256(network, json.dumps(spec_of_input.as_dict(), sort_keys=True))
+
+
+def _reset(network: nn.Module, origin: str) -> None:
+    for path, module in network.named_modules():
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+        elif any(True for _ in module.parameters(recurse=False)):
+            raise ModelError(f"{origin}: {path or 'the network'} does not say how to draw its weights anew")
+
+
+def _load_shipped(request: _Request) -> _Loaded:
+    recipe = load_recipe(request.rest)
+    if request.weights is None:
+        network = recipe_network(recipe, content.shelf("models"))
+    else:
+        network = recipe.build()
+        load_weights(network, request.weights)
+    return _Loaded(network, recipe.input.spec(), recipe.build, recipe.classes)
+
+
+def _load_torchvision(request: _Request) -> _Loaded:
+    name, weights = request.rest, request.weights
+    build = partial(factories.torchvision_network, name, request.classes)
+    if weights is not None and Path(weights).suffix == "":
+        network, classes = factories.torchvision_pretrained(name, weights, download=request.download)
+        return _Loaded(network, factories.torchvision_input(name, weights), build, classes)
+    network = build()
+    if weights is not None:
+        load_weights(network, weights)
+    return _Loaded(network, factories.torchvision_input(name), build)
+
+
+def _load_factory(request: _Request) -> _Loaded:
+    build = partial(factories.call_factory, request.spec)
+    network = build()
+    if request.weights is not None:
+        load_weights(network, request.weights)
+    return _Loaded(network, InputSpec(), build)
+
+
+def _refuse(what: str, way_out: str) -> Callable[[_Request], _Loaded]:
+    def refuse(request: _Request) -> _Loaded:
+        raise UsageError(f"{request.spec}: {what}; {way_out}")
+
+    return refuse
+
+
+_BY_FACTORY = "load the network that it was made from, package.module:factory with --weights FILE.safetensors"
+_NEEDS_NETWORK = "a weights file does not say what the network is; give package.module:factory with --weights FILE"
+
+KINDS: Final[dict[str, Callable[[_Request], _Loaded]]] = {
+    "shipped": _load_shipped,
+    "torchvision": _load_torchvision,
+    "factory": _load_factory,
+    "timm": _refuse(
+        "this version cannot load timm's models by name",
+        "write a function that returns timm.create_model(…), and load that as package.module:factory",
+    ),
+    ".onnx": _refuse("this version cannot load ONNX files", _BY_FACTORY),
+    ".pt2": _refuse("this version cannot load exported programs", _BY_FACTORY),
+    ".torchscript": _refuse("TorchScript is code that cannot be changed", _BY_FACTORY),
+    **dict.fromkeys((".pt", ".pth", ".safetensors", ".ckpt", ".bin"), _refuse("expected a model", _NEEDS_NETWORK)),
+}
+"""How each kind of model is loaded: by the kind before the colon, or by the suffix of a file."""
+
+
+def _kind_of(spec: str) -> tuple[str, str]:
+    suffix = Path(spec).suffix.lower()
+    kind, colon, rest = spec.partition(":")
+    if not colon and suffix.startswith(".") and suffix in KINDS:
+        return suffix, spec
+    if colon and kind in KINDS and kind not in ("shipped", "factory"):
+        return kind, rest
+    if colon:
+        parts = [*kind.split("."), *rest.split(".")]
+        if not all(part.isidentifier() for part in parts):
+            raise UsageError(f"model {spec!r}: expected {_GRAMMAR}")
+        return "factory", spec
+    known = content.names("models", ".toml")
+    if spec not in known:
+        raise UnknownNameError("model", spec, known, remedy=f"A model is {_GRAMMAR}.")
+    return "shipped", spec
+
+
+_GRAMMAR = (
+    "the name of a shipped model (robustcheck models list), torchvision:NAME, or package.module:factory with "
+    "--weights FILE"
+)
