@@ -1,0 +1,219 @@
+"""The cells of a study: one trained network each, evaluated; and what they need, loaded once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from robustcheck.activations.catalogue import activation
+from robustcheck.data.datasets import Dataset, load_data
+from robustcheck.data.preprocessing import Preprocessing
+from robustcheck.errors import UsageError
+from robustcheck.networks.loading import Model, check_fit, load_model
+from robustcheck.networks.surgery import Site, current_activation, find_sites, swap_activation
+from robustcheck.sensing.analog import NoisyNetwork
+from robustcheck.sensing.channel import Sensor
+from robustcheck.study.plan import NUMERICS, ModelChoice, Study, content_hash
+
+TUNING_SEED = 2**32
+"""Seeds of learning-rate trials start here, so that no trial shares a random number with a network that is ranked."""
+
+AS_IS = ""
+"""The activation of a cell that swaps nothing (an audit)."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """An activation in a model behind a sensor, and the noise that its networks are trained under.
+
+    Attributes:
+        model: index into the study's models.
+        sensor: index into the study's sensors.
+        activation: canonical spec, or `AS_IS`.
+        train_ep: `none`, `mixed`, or an EP as text.
+        train_eps: what is trained on, empty for `none`.
+        eval_eps: what is evaluated, beside clean and quantised only.
+    """
+
+    model: int
+    sensor: int
+    activation: str
+    train_ep: str
+    train_eps: tuple[float, ...]
+    eval_eps: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trained network, evaluated.
+
+    Attributes:
+        purpose: `tune` tries a learning rate on validation; `rank` is evaluated on the test split.
+        contestant: what is trained.
+        seed: study seed.
+        learning_rate: None where nothing is trained.
+    """
+
+    purpose: Literal["tune", "rank"]
+    contestant: Contestant
+    seed: int
+    learning_rate: float | None
+
+    @property
+    def label(self) -> str:
+        """For progress and errors."""
+        rate = "" if self.learning_rate is None else f", lr {self.learning_rate:g}"
+        seed = self.seed - TUNING_SEED if self.purpose == "tune" else self.seed
+        who = self.contestant
+        return f"{self.purpose} {who.activation or 'as is'}, train EP {who.train_ep}, seed {seed}{rate}"
+
+
+@dataclass(frozen=True)
+class LoadedStudy:
+    """A study with its models and data in memory, checked against each other."""
+
+    study: Study
+    data: Dataset
+    models: tuple[Model, ...]
+    sites: tuple[tuple[Site, ...], ...]
+    sensors: tuple[Sensor, ...]
+    activations: tuple[str, ...]
+    replaced: tuple[dict[str, tuple[str, ...]], ...]
+    """For each model, the paths that each activation is put at; empty for an audit."""
+
+    @cached_property
+    def current(self) -> tuple[str | None, ...]:
+        """The activation found in each model."""
+        return tuple(current_activation(model.network) for model in self.models)
+
+    def hash(self, cell: Cell) -> str:
+        """Content hash of all that decides the cell's numbers."""
+        who = cell.contestant
+        policy = self.study.training.model_dump(mode="json", exclude={"learning_rates", "tuning_seeds", "train_ep"})
+        return content_hash(
+            {
+                "numerics": NUMERICS,
+                "model": self.model_document(who.model),
+                "data": self.data.sha256,
+                "preprocessing": self.data.preprocessing.as_dict(),
+                "sensor": self.sensors[who.sensor].as_dict(),
+                "policy": policy if who.train_eps else None,
+                "draws": self.study.draws if cell.purpose == "rank" else None,
+                "purpose": cell.purpose,
+                "activation": who.activation,
+                "train_eps": who.train_eps,
+                "eval_eps": who.eval_eps if cell.purpose == "rank" else None,
+                "seed": cell.seed,
+                "learning_rate": cell.learning_rate,
+            }
+        )
+
+    def model_document(self, index: int) -> dict[str, Any]:
+        """What identifies a model: the bytes of its weights and how its input is made."""
+        model = self.models[index]
+        return {"sha256": model.sha256, "input": model.input.as_dict()}
+
+
+def load_choice(choice: ModelChoice, data: Dataset, *, device: str = "cpu", download: bool = False) -> Model:
+    """The model of a study, told how many classes the data has."""
+    return load_model(
+        choice.spec,
+        weights=choice.weights,
+        mean=choice.mean,
+        std=choice.std,
+        input_range=choice.input_range,
+        layout=choice.layout,
+        channel_order=choice.channel_order,
+        classes=data.classes,
+        download=download,
+        device=device,
+    )
+
+
+def load_study(study: Study, *, download: bool = False) -> LoadedStudy:
+    """Load data and models, and check all that can be checked before the first cell runs."""
+    sensors = tuple(choice.bind() for choice in study.sensors)
+    keys = [sensor.key for sensor in sensors]
+    if len(set(keys)) != len(keys):
+        raise UsageError(f"sensors: expected each at one setting, got {', '.join(keys)}")
+    contestants = [activation(spec).spec for spec in study.activations]
+    choice = study.data
+    data = load_data(
+        choice.spec,
+        split_seed=choice.split_seed,
+        max_samples=choice.max_samples,
+        preprocessing=Preprocessing(choice.resize, choice.crop, choice.flip, choice.random_crop_padding),
+        download=download,
+        class_names=choice.classes,
+    )
+    models = tuple(load_choice(each, data, download=download) for each in study.models)
+    sites = []
+    for model in models:
+        check_fit(model, data.shape, data.classes)
+        sites.append(find_sites(model.network))
+        for sensor in sensors:
+            NoisyNetwork(model.network, model.input.normalise, sensor.placement)
+    if study.kind == "compare":
+        for model in models:
+            own = current_activation(model.network)
+            if own is not None and own not in contestants:
+                contestants.insert(0, own)
+    if study.kind == "audit":
+        return LoadedStudy(study, data, models, tuple(sites), sensors, (AS_IS,), ({},) * len(models))
+    unique = tuple(dict.fromkeys(contestants))
+    replaced = tuple(
+        {spec: tuple(site.path for site in swap_activation(model.network, spec).replaced) for spec in unique}
+        for model in models
+    )
+    return LoadedStudy(study, data, models, tuple(sites), sensors, unique, replaced)
+
+
+def _train_points(study: Study) -> list[tuple[str, tuple[float, ...], tuple[float, ...]]]:
+    """(name, EPs trained on, EPs evaluated) of each network that a contestant needs."""
+    policy = study.training
+    if policy.mode == "none":
+        return [("none", (), study.eps)]
+    if policy.train_ep == "matched":
+        return [(f"{ep:g}", (ep,), (ep,)) for ep in study.eps]
+    if policy.train_ep == "mixed":
+        return [("mixed", study.eps, study.eps)]
+    return [(f"{policy.train_ep:g}", (policy.train_ep,), study.eps)]
+
+
+def contestants(loaded: LoadedStudy) -> tuple[Contestant, ...]:
+    """Everything that is trained or evaluated, in the order of the report."""
+    return tuple(
+        Contestant(model, sensor, spec, name, train_eps, eval_eps)
+        for model in range(len(loaded.models))
+        for sensor in range(len(loaded.sensors))
+        for name, train_eps, eval_eps in _train_points(loaded.study)
+        for spec in loaded.activations
+    )
+
+
+def tuning_cells(loaded: LoadedStudy) -> tuple[Cell, ...]:
+    """The learning-rate trials: the whole grid, for every contestant alike. Empty where there is no choice."""
+    policy = loaded.study.training
+    if policy.mode == "none" or len(policy.learning_rates) == 1:
+        return ()
+    return tuple(
+        Cell("tune", contestant, TUNING_SEED + seed, rate)
+        for contestant in contestants(loaded)
+        for rate in policy.learning_rates
+        for seed in range(policy.tuning_seeds)
+    )
+
+
+def ranking_cells(loaded: LoadedStudy, rates: dict[Contestant, float]) -> tuple[Cell, ...]:
+    """The networks that are ranked.
+
+    Args:
+        loaded: the study.
+        rates: the learning rate chosen for each contestant; empty where nothing is trained.
+    """
+    return tuple(
+        Cell("rank", contestant, seed, rates.get(contestant))
+        for contestant in contestants(loaded)
+        for seed in range(loaded.study.seeds)
+    )

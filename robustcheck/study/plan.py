@@ -1,0 +1,242 @@
+"""The plan of a study: frozen data that a study file states, and that decides every number of a report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from robustcheck.errors import InvalidValueError, StudyMismatchError, UsageError
+from robustcheck.sensing.channel import Placement, Range, Sensor, sensor
+from robustcheck.sensing.converter import Form
+from robustcheck.sensing.deviates import Noise
+from robustcheck.tomlfile import read_toml
+
+NUMERICS = 1
+"""Version of all that decides numbers: raise it when a change of the code changes any accuracy."""
+
+SCRATCH_RATES = (1e-3, 3e-3, 1e-2)
+FINETUNE_RATES = (1e-4, 3e-4, 1e-3)
+
+Probability = Annotated[float, Field(gt=0, lt=1)]
+Rate = Annotated[float, Field(gt=0, lt=10)]
+Size = tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelChoice(_Frozen):
+    """A model, and what the model cannot tell itself; see `robustcheck.load_model`."""
+
+    spec: str = Field(min_length=1)
+    weights: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    input_range: tuple[float, float] | None = None
+    layout: Literal["NCHW", "NHWC"] | None = None
+    channel_order: Literal["RGB", "BGR"] | None = None
+
+
+class DataChoice(_Frozen):
+    """A data set, its split and its preprocessing; see `robustcheck.load_data`."""
+
+    spec: str = Field(min_length=1)
+    split_seed: int = Field(default=0, ge=0, lt=2**63)
+    max_samples: int | None = Field(default=None, ge=10)
+    resize: Size | None = None
+    crop: Size | None = None
+    flip: bool = False
+    random_crop_padding: int | None = Field(default=None, ge=1, le=64)
+    classes: tuple[str, ...] | None = None
+
+
+class SensorChoice(_Frozen):
+    """A sensor and its settings; see `robustcheck.sensing.channel.sensor`."""
+
+    spec: str = Field(min_length=1)
+    bits: float | None = Field(default=None, ge=1, le=16)
+    steps: int | None = Field(default=None, ge=1, le=65535)
+    noise: Noise = "gaussian"
+    form: Form = "aod"
+    placement: Placement = "sensor"
+    range: Range = "calibrated"
+
+    def bind(self) -> Sensor:
+        """The sensor itself."""
+        return sensor(
+            self.spec,
+            bits=self.bits,
+            steps=self.steps,
+            noise=self.noise,
+            form=self.form,
+            placement=self.placement,
+            range=self.range,
+        )
+
+
+class TrainingPolicy(_Frozen):
+    """How each network is trained under the sensor's noise.
+
+    Attributes:
+        mode: `scratch` re-initialises, `finetune` starts from the given weights, `none` swaps without training.
+        train_ep: `matched` trains a network for each EP, `mixed` one over all EPs (one a step), a number one at it.
+        learning_rates: the grid, tried on validation under noise for each activation; a single one is not tried.
+        tuning_seeds: trained networks for each rate of the grid, with seeds of their own.
+        patience: epochs without a better validation accuracy before training stops; 0 never stops early.
+    """
+
+    mode: Literal["scratch", "finetune", "none"] = "finetune"
+    train_ep: Literal["matched", "mixed"] | Probability = "matched"
+    epochs: int = Field(default=30, ge=1, le=10_000)
+    batch_size: int = Field(default=64, ge=2, le=65_536)
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    schedule: Literal["constant", "cosine"] = "cosine"
+    weight_decay: float = Field(default=0.0, ge=0, lt=1)
+    patience: int = Field(default=0, ge=0)
+    learning_rates: tuple[Rate, ...] = Field(default=FINETUNE_RATES, min_length=1, max_length=12)
+    tuning_seeds: int = Field(default=1, ge=1, le=100)
+
+
+class Study(_Frozen):
+    """models × activations × sensors × operating points × seeds, with a training policy.
+
+    >>> study = Study(
+    ...     models=({"spec": "digits-convnet"},),
+    ...     data={"spec": "digits"},
+    ...     sensors=({"spec": "adc-4bit"},),
+    ...     eps=(0.5,),
+    ...     activations=("relu", "gelu"),
+    ... )
+    >>> study.seeds, study.training.train_ep
+    (5, 'matched')
+    """
+
+    kind: Literal["compare", "audit"] = "compare"
+    models: tuple[ModelChoice, ...] = Field(min_length=1, max_length=32)
+    data: DataChoice
+    sensors: tuple[SensorChoice, ...] = Field(min_length=1, max_length=64)
+    eps: tuple[Probability, ...] = Field(min_length=1, max_length=200)
+    activations: tuple[str, ...] = Field(default=(), max_length=64)
+    seeds: int = Field(default=5, ge=1, le=1000)
+    draws: int = Field(default=5, ge=1, le=100_000)
+    training: TrainingPolicy = TrainingPolicy()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        training = values.get("training")
+        mode = training.get("mode") if isinstance(training, dict) else getattr(training, "mode", None)
+        if isinstance(training, dict) and "learning_rates" not in training and mode == "scratch":
+            values["training"] = {**training, "learning_rates": SCRATCH_RATES}
+        if values.get("kind") == "audit":
+            values.setdefault("training", {"mode": "none"})
+            values.setdefault("seeds", 1)
+        elif mode == "none":
+            values.setdefault("seeds", 1)
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        if self.training.mode == "none" and self.seeds != 1:
+            raise ValueError(
+                f"seeds: expected 1 where nothing is trained (one network, more draws), got {self.seeds}; "
+                "raise draws instead, or train"
+            )
+        if self.kind == "audit" and (self.training.mode != "none" or self.activations):
+            raise ValueError("an audit neither trains nor swaps: expected training.mode none and no activations")
+        if self.kind == "compare" and not self.activations:
+            raise ValueError("activations: expected at least one to compare with the model's own, got none")
+        for name, values in (("eps", self.eps), ("activations", self.activations), ("models", self.models)):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name}: expected each once, got {values}")
+        if list(self.eps) != sorted(self.eps):
+            raise ValueError(f"eps: expected rising order, got {self.eps}")
+        return self
+
+    @classmethod
+    def create(cls, **fields: Any) -> Study:
+        """Build a study from plain values; UsageError instead of pydantic's error."""
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(str(part) for part in problem["loc"])
+            message = problem["msg"].removeprefix("Value error, ")
+            got = f", got {problem['input']!r:.80}" if where else ""
+            raise UsageError(f"study: {where + ': ' if where else ''}{message}{got}") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Study:
+        """Read a study file (TOML). FileFormatError names file, line and field."""
+        return read_toml(Path(path), cls)
+
+    def to_toml(self) -> str:
+        """The study file that says the same; fields at their defaults are written too."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    def document(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return self.model_dump(mode="json")
+
+
+def content_hash(document: Any) -> str:
+    """SHA-256 of canonical JSON.
+
+    >>> content_hash({"b": 1, "a": 2}) == content_hash({"a": 2, "b": 1})
+    True
+    """
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def require_same_study(held: dict[str, Any], given: dict[str, Any], folder: Path) -> None:
+    """Raise StudyMismatchError unless two studies differ at most in the number of seeds and the activations.
+
+    Those two may grow or shrink: the cells of one study are the cells of the other.
+    """
+    differing = [
+        f"{name}: the folder holds {held.get(name)!r:.160}, this run asks for {given.get(name)!r:.160}"
+        for name in sorted(set(held) | set(given))
+        if name not in ("seeds", "activations") and held.get(name) != given.get(name)
+    ]
+    if differing:
+        raise StudyMismatchError(
+            f"{folder} holds another study; use another --out folder, or the same settings:\n  "
+            + "\n  ".join(differing)
+        )
+
+
+def parse_eps(texts: tuple[str, ...]) -> tuple[float, ...]:
+    """Error probabilities from option values: numbers, or ranges `a:b:n`.
+
+    >>> parse_eps(("0.2:0.8:4", "0.5"))
+    (0.2, 0.4, 0.5, 0.6, 0.8)
+    """
+    found: set[float] = set()
+    for text in texts:
+        parts = text.split(":")
+        try:
+            if len(parts) == 1:
+                found.add(float(text))
+                continue
+            low, high, count = float(parts[0]), float(parts[1]), int(parts[2])
+            if len(parts) != 3 or not 2 <= count <= 200:
+                raise ValueError
+        except (ValueError, IndexError) as error:
+            raise InvalidValueError(
+                "error probability", expected="a number, or a range a:b:n with 2 to 200 points", got=text
+            ) from error
+        found.update(round(low + (high - low) * i / (count - 1), 10) for i in range(count))
+    for ep in found:
+        if not 0 < ep < 1:
+            raise InvalidValueError("error probability", expected="0 < EP < 1", got=ep)
+    return tuple(sorted(found))

@@ -1,0 +1,333 @@
+"""Runs the cells that the store lacks, in this process or in spawned workers of one thread each."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context, parent_process
+
+import numpy as np
+import torch
+
+from robustcheck.errors import RobustcheckError, StoreError
+from robustcheck.networks.loading import Model, initialise, model_hash
+from robustcheck.networks.surgery import swap_activation
+from robustcheck.sensing.analog import NoisyNetwork
+from robustcheck.sensing.channel import Channel
+from robustcheck.sensing.kernels import cpu
+from robustcheck.sensing.random import derived_seed
+from robustcheck.study.cells import (
+    AS_IS,
+    Cell,
+    Contestant,
+    LoadedStudy,
+    contestants,
+    load_study,
+    ranking_cells,
+    tuning_cells,
+)
+from robustcheck.study.evaluation import evaluate_network, ranges
+from robustcheck.study.plan import Study
+from robustcheck.study.store import CellResult, Prediction, Store, TrainingRecord
+from robustcheck.study.training import Trained, train
+
+PACKAGES = ("robustcheck", "torch", "torchvision", "numpy", "numba", "scipy", "albumentations")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is; passed to the `progress` callback after each cell."""
+
+    stage: str
+    done: int
+    total: int
+    running: int
+    failed: int
+    label: str
+
+
+@dataclass(frozen=True)
+class FailedCell:
+    """A cell that could not be finished, and why."""
+
+    hash: str
+    cell: Cell
+    error: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The learning rate chosen for one contestant, and the trials (rate, validation accuracy) behind it."""
+
+    contestant: Contestant
+    trials: tuple[tuple[float, float], ...]
+    rate: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A study that was run: its cells are in the store, but for those that failed."""
+
+    loaded: LoadedStudy
+    cells: tuple[Cell, ...]
+    choices: tuple[Choice, ...]
+    failures: tuple[FailedCell, ...]
+
+
+OnProgress = Callable[[Progress], None]
+Execute = Callable[[list[Cell]], Iterable[tuple[Cell, CellResult | str]]]
+
+
+def run(
+    loaded: LoadedStudy, store: Store, *, jobs: int = 1, device: str = "cpu", progress: OnProgress = lambda _: None
+) -> Outcome:
+    """Tune the learning rates, then train and evaluate every network; cells that the store holds are not run again.
+
+    Args:
+        loaded: from `load_study`.
+        store: where finished cells go; only this process writes.
+        jobs: worker processes of one thread each; 1 runs the cells in this process.
+        device: where networks train and run.
+        progress: called after each cell.
+    """
+    tuning = tuning_cells(loaded)
+    stage = "networks" if loaded.study.training.mode != "none" else "evaluation"
+    with _executor(loaded, jobs, device) as execute:
+        failures = _run_missing(loaded, tuning, store, jobs, execute, progress, "learning rates")
+        choices = _choose(loaded, tuning, store, {failure.hash for failure in failures})
+        cells = ranking_cells(loaded, {choice.contestant: choice.rate for choice in choices})
+        failures += _run_missing(loaded, cells, store, jobs, execute, progress, stage)
+    return Outcome(loaded, cells, choices, tuple(failures))
+
+
+def run_cell(loaded: LoadedStudy, cell: Cell, device: str = "cpu") -> CellResult:
+    """Make one cell: initialise or load, swap, train, evaluate. Uses one thread."""
+    started = time.time()
+    with one_thread():
+        model = _contestant(loaded, cell)
+        sensor = loaded.sensors[cell.contestant.sensor]
+        if cell.contestant.train_eps:
+            trained = train(
+                model,
+                loaded.data,
+                sensor,
+                cell.contestant.train_eps,
+                policy=loaded.study.training,
+                learning_rate=cell.learning_rate or 0.0,
+                seed=cell.seed,
+                device=device,
+            )
+        else:
+            trained = _untrained(loaded, cell, model, device)
+        predictions = {} if cell.purpose == "tune" else _evaluate(loaded, cell, trained, device)
+    environment = {"seconds": round(time.time() - started, 3), "finished": time.time(), "versions": versions()}
+    return CellResult(_record(loaded, cell, trained), predictions, environment)
+
+
+def versions() -> dict[str, str]:
+    """Versions of all that may change a number, and the machine type."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def above_chance(accuracy: float, chance: float, samples: int) -> bool:
+    """Whether a network learned anything: beyond chance by three binomial standard errors.
+
+    >>> above_chance(0.12, 0.1, 360), above_chance(0.3, 0.1, 360)
+    (False, True)
+    """
+    return accuracy > chance + 3 * math.sqrt(chance * (1 - chance) / samples)
+
+
+def _contestant(loaded: LoadedStudy, cell: Cell) -> Model:
+    model = loaded.models[cell.contestant.model]
+    if loaded.study.training.mode == "scratch" and cell.contestant.train_eps:
+        model = initialise(model, derived_seed(cell.seed, "initialise"))
+    if cell.contestant.activation == AS_IS:
+        return model
+    network = swap_activation(model.network, cell.contestant.activation).network
+    return replace(model, network=network, sha256=model_hash(network, model.input))
+
+
+def _untrained(loaded: LoadedStudy, cell: Cell, model: Model, device: str) -> Trained:
+    sensor = loaded.sensors[cell.contestant.sensor]
+    noisy = NoisyNetwork(model.network.to(device), model.input.normalise, sensor.placement)
+    scales = ranges(noisy, loaded.data, Channel(sensor, None), device)
+    return Trained(model, scales, (), (), None)
+
+
+def _evaluate(loaded: LoadedStudy, cell: Cell, trained: Trained, device: str) -> dict[str, Prediction]:
+    sensor = loaded.sensors[cell.contestant.sensor]
+    network = trained.model.network.to(device)
+    noisy = NoisyNetwork(network, trained.model.input.normalise, sensor.placement)
+    channels: dict[str, Channel | None] = {"clean": None, "quantised": Channel(sensor, None, cell.seed)}
+    channels |= {f"ep={ep:g}": Channel(sensor, ep, cell.seed) for ep in cell.contestant.eval_eps}
+    found = {}
+    for point, channel in channels.items():
+        evaluation = evaluate_network(
+            noisy, loaded.data.test, channel, draws=loaded.study.draws, scales=trained.scales, device=device
+        )
+        found[point] = Prediction(evaluation.predicted, evaluation.probability)
+    return found
+
+
+def _record(loaded: LoadedStudy, cell: Cell, trained: Trained) -> TrainingRecord:
+    accuracy = trained.validation_accuracy if cell.contestant.train_eps else None
+    return TrainingRecord(
+        learning_rate=cell.learning_rate,
+        epochs=len(trained.train_loss),
+        best_epoch=trained.best_epoch,
+        validation_accuracy=accuracy,
+        converged=accuracy is None or above_chance(accuracy, loaded.data.chance, len(loaded.data.validation.labels)),
+        train_loss=tuple(loss if math.isfinite(loss) else None for loss in trained.train_loss),
+        validation_curve=trained.validation_curve,
+    )
+
+
+def _choose(loaded: LoadedStudy, trials: tuple[Cell, ...], store: Store, failed: set[str]) -> tuple[Choice, ...]:
+    """The rate with the best mean validation accuracy for each contestant; the smaller of two that tie."""
+    if loaded.study.training.mode == "none":
+        return ()
+    if not trials:
+        (rate,) = loaded.study.training.learning_rates
+        return tuple(Choice(contestant, (), rate) for contestant in contestants(loaded))
+    found: dict[Contestant, dict[float, list[float]]] = {}
+    for cell in trials:
+        hash = loaded.hash(cell)
+        accuracy = 0.0 if hash in failed else store.training(hash).validation_accuracy or 0.0
+        found.setdefault(cell.contestant, {}).setdefault(cell.learning_rate or 0.0, []).append(accuracy)
+    choices = []
+    for contestant, tried in found.items():
+        means = tuple((rate, float(np.mean(accuracies))) for rate, accuracies in sorted(tried.items()))
+        best = max(accuracy for _, accuracy in means)
+        choices.append(Choice(contestant, means, next(rate for rate, accuracy in means if accuracy == best)))
+    return tuple(choices)
+
+
+def _run_missing(
+    loaded: LoadedStudy,
+    cells: tuple[Cell, ...],
+    store: Store,
+    jobs: int,
+    execute: Execute,
+    progress: OnProgress,
+    stage: str,
+) -> list[FailedCell]:
+    hashes = {cell: loaded.hash(cell) for cell in cells}
+    held = store.held(hashes.values())
+    missing = [cell for cell in cells if hashes[cell] not in held]
+    done, failures = len(cells) - len(missing), []
+    if missing:
+        progress(Progress(stage, done, len(cells), min(jobs, len(missing)), 0, missing[0].label))
+    for cell, outcome in execute(missing):
+        if isinstance(outcome, CellResult):
+            store.put(hashes[cell], asdict(cell), outcome)
+        else:
+            failures.append(FailedCell(hashes[cell], cell, outcome))
+        done += 1
+        running = min(jobs, len(cells) - done)
+        progress(Progress(stage, done, len(cells), running, len(failures), cell.label))
+    return failures
+
+
+@contextmanager
+def _executor(loaded: LoadedStudy, jobs: int, device: str) -> Iterator[Execute]:
+    """Runs cells here, or in workers that start with the first cell and serve every stage."""
+    if jobs == 1:
+        yield lambda cells: ((cell, _attempt(loaded, cell, device)) for cell in cells)
+        return
+    pool = ProcessPoolExecutor(
+        jobs,
+        mp_context=get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(loaded.study.model_dump_json(), device),
+    )
+    try:
+        yield lambda cells: _distribute(pool, cells)
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _distribute(pool: ProcessPoolExecutor, cells: list[Cell]) -> Iterator[tuple[Cell, CellResult | str]]:
+    futures = {pool.submit(_work, cell): cell for cell in cells}
+    for future in as_completed(futures):
+        try:
+            yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise StoreError(
+                "a worker process was killed (out of memory?); finished cells are stored: "
+                "run the same command again, with fewer --jobs if it happens again"
+            ) from error
+
+
+def _attempt(loaded: LoadedStudy, cell: Cell, device: str) -> CellResult | str:
+    """The cell's result, or what went wrong in one line: one bad cell does not end a study."""
+    try:
+        return run_cell(loaded, cell, device)
+    except (RobustcheckError, RuntimeError, ValueError, ArithmeticError, LookupError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """On a CPU the last bit of a convolution depends on the number of threads, so a cell always has one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    kernel_before = cpu.set_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        cpu.set_threads(kernel_before)
+
+
+_worker: tuple[LoadedStudy, str] | None = None
+
+
+def _start_worker(study_json: str, device: str) -> None:
+    """In a spawned worker: load the study once, leave Ctrl-C to the parent, and end when the parent does."""
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    _worker = load_study(Study.model_validate_json(study_json)), device
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(cell: Cell) -> CellResult | str:
+    assert _worker is not None
+    return _attempt(_worker[0], cell, _worker[1])
+
+
+def environments(store: Store, hashes: Iterable[str]) -> list[dict[str, object]]:
+    """The distinct version sets that made these cells; more than one means that a study was resumed elsewhere."""
+    found: dict[str, dict[str, object]] = {}
+    for hash in hashes:
+        made = store.environment(hash)["versions"]
+        found[str(sorted(made.items()))] = made
+    return list(found.values())

@@ -1,0 +1,181 @@
+"""Trains a network under a sensor's noise, and keeps the epoch that is best on validation under that noise."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from robustcheck.data.datasets import Dataset
+from robustcheck.networks.loading import Model, model_hash
+from robustcheck.sensing.analog import NoisyNetwork, Scales
+from robustcheck.sensing.channel import Channel, Sensor
+from robustcheck.sensing.random import derived_seed, permutation, random_words, stream_key, torch_seed
+from robustcheck.study.evaluation import evaluate_network, ranges
+from robustcheck.study.plan import TrainingPolicy
+
+VALIDATION_DRAWS = 1
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and how it got there.
+
+    Attributes:
+        model: the model with the weights of its best epoch.
+        scales: ranges of its sites, for placement `network` with calibrated ranges; else empty.
+        train_loss: mean loss of each epoch; NaN or infinite where it diverged.
+        validation_curve: accuracy on the validation split under the training noise, after each epoch.
+        best_epoch: index of the epoch kept; None where training diverged in the first.
+    """
+
+    model: Model
+    scales: Scales
+    train_loss: tuple[float, ...]
+    validation_curve: tuple[float, ...]
+    best_epoch: int | None
+
+    @property
+    def validation_accuracy(self) -> float:
+        """Of the epoch kept; 0 where none was."""
+        return 0.0 if self.best_epoch is None else self.validation_curve[self.best_epoch]
+
+
+def validation_accuracy(
+    noisy: NoisyNetwork, data: Dataset, channels: tuple[Channel | None, ...], scales: Scales, device: str
+) -> float:
+    """Mean accuracy on the validation split over the channels (the EPs that a network is trained for)."""
+    found = [
+        evaluate_network(noisy, data.validation, channel, draws=VALIDATION_DRAWS, scales=scales, device=device).accuracy
+        for channel in channels
+    ]
+    return float(np.mean(found))
+
+
+def train(
+    model: Model,
+    data: Dataset,
+    sensor: Sensor | None = None,
+    eps: tuple[float, ...] = (),
+    *,
+    policy: TrainingPolicy | None = None,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Trained:
+    """Train a copy of a model on noisy training images; the given model is unchanged.
+
+    Args:
+        model: from `load_model`; its present weights are where training starts.
+        data: from `load_data`.
+        sensor: from `robustcheck.sensing.channel.sensor`; None trains on clean images.
+        eps: error probabilities; several are mixed, one drawn for each step.
+        policy: epochs, batch size, optimiser, schedule, early stopping.
+        learning_rate: peak learning rate.
+        seed: decides the order of the samples, the noise, dropout and augmentation.
+        device: where to train.
+
+    Returns:
+        The trained model and its history. A run whose loss is not finite stops there and keeps its best epoch so far.
+
+    >>> from robustcheck import load_data, load_model
+    >>> model, data = load_model("digits-convnet"), load_data("digits", max_samples=200)
+    >>> trained = train(model, data, policy=TrainingPolicy(epochs=1))
+    >>> len(trained.validation_curve)
+    1
+    """
+    policy = policy or TrainingPolicy()
+    network = copy.deepcopy(model.network).to(device)
+    noisy = NoisyNetwork(network, model.input.normalise, "sensor" if sensor is None else sensor.placement)
+    channels: tuple[Channel | None, ...] = (
+        (None,) if sensor is None else tuple(Channel(sensor, ep, seed, "train") for ep in eps) or (None,)
+    )
+    validation = tuple(channel and replace(channel, stream="validation") for channel in channels)
+    steps_an_epoch = max(1, len(data.train.labels) // policy.batch_size)
+    optimizer = _optimizer(policy, network, learning_rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: _rate_factor(policy, step, policy.epochs * steps_an_epoch)
+    )
+    losses: list[float] = []
+    curve: list[float] = []
+    best: tuple[float, float] | None = None
+    best_epoch: int | None = None
+    kept: dict[str, torch.Tensor] = {}
+    with torch_seed(derived_seed(seed, "training")):
+        for epoch in range(policy.epochs):
+            scales = ranges(noisy, data, channels[0], device)
+            loss = _train_epoch(noisy, data, channels, scales, optimizer, schedule, epoch, steps_an_epoch, seed, device)
+            losses.append(loss)
+            if not (math.isfinite(loss) and _finite(network)):
+                break
+            scales = ranges(noisy, data, channels[0], device)
+            accuracy = validation_accuracy(noisy, data, validation, scales, device)
+            curve.append(accuracy)
+            if best is None or (accuracy, -loss) > best:
+                best, best_epoch = (accuracy, -loss), epoch
+                kept = {name: value.detach().clone() for name, value in network.state_dict().items()}
+            elif policy.patience and epoch - (best_epoch or 0) >= policy.patience:
+                break
+    network.load_state_dict(kept or model.network.state_dict())
+    network.to("cpu").eval()
+    trained = replace(model, network=network, sha256=model_hash(network, model.input))
+    final = NoisyNetwork(network, model.input.normalise, noisy.placement)
+    return Trained(trained, ranges(final, data, channels[0]), tuple(losses), tuple(curve), best_epoch)
+
+
+def _train_epoch(
+    noisy: NoisyNetwork,
+    data: Dataset,
+    channels: tuple[Channel | None, ...],
+    scales: Scales,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    epoch: int,
+    steps_an_epoch: int,
+    seed: int,
+    device: str,
+) -> float:
+    """One pass over the training split; the mean loss, or the first that is not finite."""
+    from robustcheck.data.preprocessing import augment
+
+    noisy.train()
+    order = permutation(stream_key(seed, "shuffle"), data.train.sample_ids, epoch)
+    total = 0.0
+    for offset, rows in enumerate(order.tensor_split(steps_an_epoch)):
+        step = epoch * steps_an_epoch + offset
+        words = random_words(stream_key(seed, "mixed-ep"), torch.zeros(1, dtype=torch.int64), step, 1)
+        channel = channels[int(words.item()) % len(channels)]
+        ids = data.train.sample_ids[rows]
+        seeds = random_words(stream_key(seed, "augment"), ids, step, 1)[:, 0].numpy().astype(np.uint64)
+        images = augment(data.train.physical(rows), data.preprocessing, seeds).to(device)
+        logits = noisy(images, ids.to(device), step, channel, scales)
+        loss = nn.functional.cross_entropy(logits, data.train.labels[rows].to(device))
+        value = loss.item()
+        if not math.isfinite(value):
+            return value
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        total += value * len(rows)
+    return total / len(order)
+
+
+def _finite(network: nn.Module) -> bool:
+    return all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters())
+
+
+def _optimizer(policy: TrainingPolicy, network: nn.Module, rate: float) -> torch.optim.Optimizer:
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if policy.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=policy.weight_decay)
+    kind = torch.optim.Adam if policy.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, lr=rate, weight_decay=policy.weight_decay)
+
+
+def _rate_factor(policy: TrainingPolicy, step: int, steps: int) -> float:
+    return 1.0 if policy.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))

@@ -1,0 +1,98 @@
+"""Studies: what they refuse, what their file says, and how two of them are told apart."""
+
+from pathlib import Path
+
+import pytest
+
+from robustcheck.errors import FileFormatError, InvalidValueError, StudyMismatchError, UsageError
+from robustcheck.study.plan import FINETUNE_RATES, SCRATCH_RATES, Study, content_hash, parse_eps, require_same_study
+
+PLAIN = {
+    "models": [{"spec": "digits-convnet"}],
+    "data": {"spec": "digits"},
+    "sensors": [{"spec": "adc-4bit"}],
+    "eps": [0.2, 0.5],
+    "activations": ["gelu"],
+}
+
+
+def study(**changes):
+    return Study.create(**{**PLAIN, **changes})
+
+
+def test_a_study_file_says_the_same(tmp_path):
+    given = study(seeds=3, training={"mode": "scratch", "train_ep": 0.5, "epochs": 2})
+    path = tmp_path / "study.toml"
+    path.write_text(given.to_toml())
+    assert Study.load(path) == given
+    assert content_hash(Study.load(path).document()) == content_hash(given.document())
+
+
+def test_defaults_that_depend_on_the_mode():
+    assert study().seeds == 5
+    assert study().training.learning_rates == FINETUNE_RATES
+    assert study(training={"mode": "scratch"}).training.learning_rates == SCRATCH_RATES
+    assert study(training={"mode": "none"}).seeds == 1
+    audit = study(kind="audit", activations=[])
+    assert (audit.seeds, audit.training.mode) == (1, "none")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"eps": [0.5, 1.0]}, "eps.1.*less than 1"),
+        ({"eps": [0.5, 0.2]}, "rising order"),
+        ({"eps": [0.5, 0.5]}, "each once"),
+        ({"eps": []}, "eps"),
+        ({"activations": []}, "at least one to compare"),
+        ({"activations": ["gelu", "gelu"]}, "each once"),
+        ({"seeds": 0}, "seeds"),
+        ({"seeds": 5, "training": {"mode": "none"}}, "expected 1 where nothing is trained"),
+        ({"kind": "audit"}, "neither trains nor swaps"),
+        ({"draws": 0}, "draws"),
+        ({"sensors": [{"spec": "adc-4bit", "bits": 17}]}, "sensors.0.bits"),
+        ({"training": {"train_ep": 1.5}}, "train_ep"),
+        ({"training": {"learning_rates": []}}, "learning_rates"),
+        ({"training": {"epochs": 0}}, "epochs"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_what_a_study_refuses(changes, message):
+    with pytest.raises(UsageError, match=message):
+        study(**changes)
+
+
+def test_a_wrong_field_of_a_file_is_named_with_its_line(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(study().to_toml().replace("draws = 5", "draws = -1"))
+    line = path.read_text().splitlines().index("draws = -1") + 1
+    with pytest.raises(FileFormatError, match=rf"study\.toml, line {line}: field draws: .*got -1"):
+        Study.load(path)
+
+
+@pytest.mark.parametrize(
+    ("texts", "eps"),
+    [
+        (("0.5",), (0.5,)),
+        (("0.8", "0.2"), (0.2, 0.8)),
+        (("0.2:0.8:4",), (0.2, 0.4, 0.6, 0.8)),
+        (("0.2:0.8:4", "0.4"), (0.2, 0.4, 0.6, 0.8)),
+    ],
+)
+def test_error_probabilities_from_text(texts, eps):
+    assert parse_eps(texts) == eps
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "1", "-0.2", "nan", "half", "0.2:0.8", "0.2:0.8:1", "0.2:0.8:3:4", "0:0.5:3", ""]
+)
+def test_error_probabilities_that_are_none(text):
+    with pytest.raises(InvalidValueError, match="error probability"):
+        parse_eps((text,))
+
+
+def test_seeds_and_activations_may_grow_and_nothing_else():
+    held = study().document()
+    require_same_study(held, study(seeds=7, activations=["gelu", "silu"]).document(), Path("out"))
+    with pytest.raises(StudyMismatchError, match=r"out holds another study; use another --out.*\n.*draws: .*5.*9"):
+        require_same_study(held, study(draws=9).document(), Path("out"))

@@ -1,0 +1,214 @@
+"""A tiny study end to end: the same report at any number of jobs, and after being killed at random points."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from robustcheck import Report, Study, load_data, run_study
+from robustcheck.reporting.build import unpack_correct
+from robustcheck.study.cells import TUNING_SEED, contestants, load_study, ranking_cells, tuning_cells
+from robustcheck.study.runner import above_chance
+from robustcheck.study.store import FILE_NAME, Store
+
+TINY = Study.create(
+    models=[{"spec": "digits-convnet"}],
+    data={"spec": "digits", "max_samples": 120},
+    sensors=[{"spec": "adc-4bit", "placement": "network"}],
+    eps=[0.2, 0.5],
+    activations=["gelu", "prelu"],
+    seeds=2,
+    draws=2,
+    training={"mode": "finetune", "epochs": 2, "learning_rates": [1e-3, 3e-3]},
+)
+
+
+def text_without_provenance(report):
+    document = json.loads(report.to_json())
+    document.pop("provenance")
+    return json.dumps(document)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return run_study(TINY, folder), folder
+
+
+def test_two_workers_give_the_same_report(undisturbed, tmp_path):
+    report, _ = undisturbed
+    assert text_without_provenance(run_study(TINY, tmp_path, jobs=2)) == text_without_provenance(report)
+
+
+def test_a_second_run_computes_nothing(undisturbed):
+    report, folder = undisturbed
+    seen = []
+    again = run_study(TINY, folder, progress=seen.append)
+    assert seen == []
+    assert text_without_provenance(again) == text_without_provenance(report)
+
+
+def stored_cells(folder):
+    try:
+        with sqlite3.connect(f"file:{folder / FILE_NAME}?mode=ro", uri=True) as database:
+            return database.execute("SELECT count(*) FROM cells").fetchone()[0]
+    except sqlite3.Error:
+        return 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_a_study_killed_at_five_random_points_ends_with_the_same_report(undisturbed, tmp_path):
+    report, _ = undisturbed
+    study_file, out = tmp_path / "study.toml", tmp_path / "out"
+    study_file.write_text(TINY.to_toml())
+    command = [sys.executable, "-m", "robustcheck", "compare", str(study_file), "-o", str(out), "-q", "--jobs", "2"]
+    rng = np.random.default_rng(20261121)
+    total = 24
+    for target in sorted(rng.choice(np.arange(1, total - 2), 5, replace=False).tolist()):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.monotonic() + 120
+        while stored_cells(out) < target and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.2))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not (out / "report.json").exists()
+        # The workers end with their parent.
+        deadline = time.monotonic() + 30
+        while group_alive(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not group_alive(process.pid)
+    finished = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert finished.stderr == ""
+    assert stored_cells(out) == total
+    assert text_without_provenance(Report.load(out / "report.json")) == text_without_provenance(report)
+
+
+def group_alive(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_ctrl_c_ends_with_130_and_loses_nothing(tmp_path):
+    study_file, out = tmp_path / "study.toml", tmp_path / "out"
+    study_file.write_text(TINY.to_toml())
+    command = [sys.executable, "-m", "robustcheck", "compare", str(study_file), "-o", str(out), "-q", "--jobs", "2"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while stored_cells(out) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "interrupted; what is finished is stored, and the same command goes on from there\n"
+    assert stored_cells(out) >= 2
+
+
+def test_the_report_counts_what_the_store_holds(undisturbed):
+    report, folder = undisturbed
+    loaded = load_study(TINY)
+    labels = load_data("digits", max_samples=120).test.labels.numpy()
+    chosen = {(tuning.activation, tuning.train_ep): tuning.chosen for tuning in report.tuning}
+    rates = {who: chosen[who.activation, who.train_ep] for who in contestants(loaded)}
+    (result,) = report.results
+    assert [point.point.label for point in result.points] == ["EP 0.2", "EP 0.5"]
+    with Store(folder) as store:
+        for cell in ranking_cells(loaded, rates):
+            ep = cell.contestant.train_ep
+            correct = store.prediction(loaded.hash(cell), f"ep={ep}").predicted == labels
+            assert correct.shape == (2, len(labels))
+            (point,) = [p for p in result.points if f"{p.point.ep:g}" == ep]
+            (row,) = [r for r in point.comparison.rows if r.activation == cell.contestant.activation]
+            assert row.per_seed[cell.seed] == pytest.approx(correct.mean(), abs=1e-12)
+            (packed,) = [p for p in report.predictions if p.cell == loaded.hash(cell) and p.point == f"ep={ep}"]
+            assert np.array_equal(unpack_correct(packed.correct, packed.draws, len(labels)), correct)
+
+
+def test_the_current_activation_takes_part_and_every_rate_is_tried_for_everyone(undisturbed):
+    report, _ = undisturbed
+    assert [(a.spec, a.current) for a in report.activations] == [("relu", True), ("gelu", False), ("prelu", False)]
+    assert all([t.learning_rate for t in tuning.trials] == [1e-3, 3e-3] for tuning in report.tuning)
+    for tuning in report.tuning:
+        best = max(trial.validation_accuracy for trial in tuning.trials)
+        assert tuning.chosen == min(t.learning_rate for t in tuning.trials if t.validation_accuracy == best)
+        used = {
+            t.learning_rate
+            for t in report.training
+            if (t.activation, t.train_ep) == (tuning.activation, tuning.train_ep)
+        }
+        assert used == {tuning.chosen}
+
+
+def test_no_trial_shares_a_seed_with_a_ranked_network():
+    loaded = load_study(TINY)
+    assert min(cell.seed for cell in tuning_cells(loaded)) >= TUNING_SEED
+    assert len({loaded.hash(cell) for cell in tuning_cells(loaded)}) == len(tuning_cells(loaded))
+
+
+def test_more_seeds_reuse_the_cells_that_are_there(undisturbed, tmp_path):
+    _, folder = undisturbed
+    (tmp_path / FILE_NAME).write_bytes((folder / FILE_NAME).read_bytes())
+    made = []
+    report = run_study(TINY.model_copy(update={"seeds": 3}), tmp_path, progress=made.append)
+    assert max(p.done for p in made) - min(p.done for p in made) == 6
+    assert len(report.results[0].points[0].comparison.rows[0].per_seed) == 3
+
+
+def test_a_diverging_run_counts_with_the_accuracy_it_has():
+    report = run_study(
+        Study.create(
+            models=[{"spec": "digits-convnet"}],
+            data={"spec": "digits", "max_samples": 120},
+            sensors=[{"spec": "adc-4bit"}],
+            eps=[0.5],
+            activations=["relu"],
+            seeds=2,
+            draws=1,
+            training={"mode": "scratch", "epochs": 3, "learning_rates": [9.0], "optimizer": "sgd"},
+        )
+    )
+    (row,) = report.results[0].points[0].comparison.rows
+    assert row.converged == 0
+    assert len(row.per_seed) == 2
+    assert row.accuracy < 0.3
+    assert not report.failures
+
+
+def test_untrained_swaps_are_one_network():
+    report = run_study(
+        Study.create(
+            models=[{"spec": "digits-convnet"}],
+            data={"spec": "digits", "max_samples": 200},
+            sensors=[{"spec": "adc-4bit"}],
+            eps=[0.5],
+            activations=["relu", "tanh"],
+            draws=4,
+            training={"mode": "none"},
+        )
+    )
+    clean, _, noisy = report.results[0].points
+    assert [point.point.kind for point in report.results[0].points] == ["clean", "quantised", "ep"]
+    assert noisy.comparison.winner is None
+    assert noisy.comparison.pairs == ()
+    rows = {row.activation: row for row in clean.comparison.rows}
+    assert rows["relu"].accuracy > rows["tanh"].accuracy
+    assert rows["relu"].networks is None
+
+
+def test_above_chance_means_beyond_three_standard_errors():
+    edge = 0.1 + 3 * stats.binom.std(360, 0.1) / 360
+    assert not above_chance(edge - 1e-9, chance=0.1, samples=360)
+    assert above_chance(edge + 1e-9, chance=0.1, samples=360)
+    assert not above_chance(float("nan"), chance=0.1, samples=360)
