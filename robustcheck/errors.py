@@ -35,8 +35,8 @@ class InvalidValueError(UsageError):
 class UnknownNameError(UsageError):
     """A name is in no registry; the message lists the nearest names.
 
-    >>> str(UnknownNameError("activation", "gleu", ["relu", "gelu", "silu"]))
-    "unknown activation 'gleu'; did you mean 'gelu'?"
+    >>> str(UnknownNameError("sensor", "adc-8bits", ["adc-8bit", "camera-imx477"]))
+    "unknown sensor 'adc-8bits'; did you mean 'adc-8bit'?"
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, remedy: str = "") -> None:

@@ -55,6 +55,20 @@ def test_a_second_run_computes_nothing(undisturbed):
     assert text_without_provenance(again) == text_without_provenance(report)
 
 
+def test_a_cell_has_one_thread_even_where_the_kernel_is_first_used_within_it():
+    probe = """
+import torch
+from robustcheck import channel
+from robustcheck.study.runner import one_thread
+with one_thread():
+    channel("adc-4bit", ep=0.5)(torch.rand(8, 1, 8, 8))
+    print(torch.get_num_threads())
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OMP")}
+    done = subprocess.run([sys.executable, "-c", probe], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
+
+
 def stored_cells(folder):
     try:
         with sqlite3.connect(f"file:{folder / FILE_NAME}?mode=ro", uri=True) as database:
@@ -112,7 +126,7 @@ def test_ctrl_c_ends_with_130_and_loses_nothing(tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors == "interrupted; what is finished is stored, and the same command goes on from there\n"
+    assert errors.lstrip() == "interrupted; what is finished is stored, and the same command goes on from there\n"
     assert stored_cells(out) >= 2
 
 

@@ -30,6 +30,8 @@ class Pair:
     p_value: float
     """Corrected for all pairs."""
     significant: bool
+    seeds_needed: int | None
+    """Seeds that would find this difference, if it is real, with 80 % power; None above 1000, or where it is zero."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def rank(accuracy: Array, names: Sequence[str], *, samples: int, alpha: float = 
     first, second = np.triu_indices(activations, 1)
     difference = mean[first] - mean[second]
     half_width, p_value = np.full(len(first), 2.0), np.ones(len(first))
-    error = detectable = needed = None
+    error = detectable = None
+    needed: list[int | None] = [None] * len(first)
     inference = seeds > 1 and activations > 1
     if inference:
         found = comparison.differences(accuracy, samples)
@@ -92,21 +95,23 @@ def rank(accuracy: Array, names: Sequence[str], *, samples: int, alpha: float = 
         error = float(found.pooled_error)
         typical = float(np.median(found.own_error))
         detectable = comparison.detectable_difference(error, typical, seeds=seeds, activations=activations, alpha=alpha)
-        needed = _seeds_needed(mean, found, typical, seeds, alpha)
+        needed = _seeds_needed(found, typical, seeds, activations, alpha)
     significant = np.abs(difference) > half_width
     better = np.zeros((activations, activations), dtype=bool)
     better[first, second] = significant & (difference > 0)
     better[second, first] = significant & (difference < 0)
     best = int(mean.argmax())
     wins = better.sum(axis=1)
-    pairs = zip(first, second, difference, half_width, p_value, significant, strict=True)
+    runner_up = sorted(np.argsort(-mean, kind="stable")[:2].tolist())
+    top_two = [n for a, b, n in zip(first, second, needed, strict=True) if [a, b] == runner_up]
+    pairs = zip(first, second, difference, half_width, p_value, significant, needed, strict=True)
     return Ranking(
         names=tuple(names),
         mean=tuple(mean.tolist()),
         rank=tuple((1 + better.sum(axis=0)).tolist()),
         pairs=tuple(
-            Pair(names[a], names[b], float(d), max(-1.0, float(d - h)), min(1.0, float(d + h)), float(p), bool(s))
-            for a, b, d, h, p, s in pairs
+            Pair(names[a], names[b], float(d), max(-1.0, float(d - h)), min(1.0, float(d + h)), float(p), bool(s), n)
+            for a, b, d, h, p, s, n in pairs
         ),
         winner=names[best] if activations > 1 and wins[best] == activations - 1 else None,
         leaders=tuple(name for name, worse in zip(names, better[best], strict=True) if not worse),
@@ -114,7 +119,7 @@ def rank(accuracy: Array, names: Sequence[str], *, samples: int, alpha: float = 
         standard_error=error,
         degrees_of_freedom=(activations - 1) * (seeds - 1),
         detectable_difference=detectable if detectable is not None and detectable <= 1 else None,
-        seeds_needed=needed,
+        seeds_needed=top_two[0] if top_two else None,
     )
 
 
@@ -161,19 +166,20 @@ def area(points: Array, accuracy: Array) -> Array | None:
     return np.asarray(trapezoids.sum(axis=-1) / width.sum())[()]
 
 
-def _seeds_needed(mean: Array, found: comparison.Differences, typical: float, seeds: int, alpha: float) -> int | None:
-    activations = len(mean)
-    best, next_best = sorted(np.argsort(-mean, kind="stable")[:2].tolist())
-    first, second = np.triu_indices(activations, 1)
-    own = float(found.own_error[(first == best) & (second == next_best)][0])
-    # A variance from few seeds that is small by luck must not promise too much.
-    return comparison.seeds_needed(
-        abs(float(mean[best] - mean[next_best])),
-        seeds * max(own, float(found.pooled_error)) ** 2,
-        seeds * max(own, typical) ** 2,
-        activations=activations,
-        alpha=alpha,
-    )
+def _seeds_needed(
+    found: comparison.Differences, typical: float, seeds: int, activations: int, alpha: float
+) -> list[int | None]:
+    """For each pair. A variance from few seeds that is small by luck must not promise too much."""
+    return [
+        comparison.seeds_needed(
+            abs(float(difference)),
+            seeds * max(float(own), float(found.pooled_error)) ** 2,
+            seeds * max(float(own), typical) ** 2,
+            activations=activations,
+            alpha=alpha,
+        )
+        for difference, own in zip(found.mean, found.own_error, strict=True)
+    ]
 
 
 def _checked(accuracy: Array, names: Sequence[str], samples: int, alpha: float) -> Array:

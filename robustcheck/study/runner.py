@@ -291,8 +291,9 @@ def _attempt(loaded: LoadedStudy, cell: Cell, device: str) -> CellResult | str:
 def one_thread() -> Iterator[None]:
     """On a CPU the last bit of a convolution depends on the number of threads, so a cell always has one."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    # The loop's threads come first: when they start they set OpenMP's number of threads, which torch's libraries obey.
     kernel_before = cpu.set_threads(1)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
@@ -308,7 +309,6 @@ def _start_worker(study_json: str, device: str) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
     _worker = load_study(Study.model_validate_json(study_json)), device
 
 

@@ -150,9 +150,11 @@ def _train_epoch(
         words = random_words(stream_key(seed, "mixed-ep"), torch.zeros(1, dtype=torch.int64), step, 1)
         channel = channels[int(words.item()) % len(channels)]
         ids = data.train.sample_ids[rows]
-        seeds = random_words(stream_key(seed, "augment"), ids, step, 1)[:, 0].numpy().astype(np.uint64)
-        images = augment(data.train.physical(rows), data.preprocessing, seeds).to(device)
-        logits = noisy(images, ids.to(device), step, channel, scales)
+        images = data.train.physical(rows)
+        if data.preprocessing.augments:
+            seeds = random_words(stream_key(seed, "augment"), ids, step, 1)[:, 0].numpy().astype(np.uint64)
+            images = augment(images, data.preprocessing, seeds)
+        logits = noisy(images.to(device), ids.to(device), step, channel, scales)
         loss = nn.functional.cross_entropy(logits, data.train.labels[rows].to(device))
         value = loss.item()
         if not math.isfinite(value):

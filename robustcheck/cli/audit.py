@@ -1,0 +1,37 @@
+"""`robustcheck audit`: the accuracy of a model as it is, at each error probability and resolution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from robustcheck.cli.study_options import STUDY_SUFFIX, base_study, run_and_report, study_file, study_options
+from robustcheck.errors import UsageError
+
+
+@click.command()
+@click.argument("model")
+@study_options("robustcheck-audit", default_jobs=1)
+@click.pass_context
+def audit(context: click.Context, /, model: str, **params: Any) -> int:
+    """Measure MODEL as it is behind a sensor: no swap, no training.
+
+    MODEL is a shipped model (robustcheck models list), torchvision:NAME, package.module:factory, or a study file
+    (.toml). Image classification only for now.
+
+    \b
+    Examples:
+      robustcheck audit digits-convnet
+      robustcheck audit digits-convnet --sensor adc-4bit --bits 2 --bits 4 --bits 8 --ep 0.1:0.9:9
+      robustcheck audit torchvision:resnet18 --weights resnet18.safetensors --data folder:photos --resize 224x224
+      robustcheck audit my_package.net:build --weights net.pt --data npz:data.npz --json
+    """
+    from robustcheck.study.plan import Study
+
+    if model.endswith(STUDY_SUFFIX):
+        study = study_file(context, model)
+        if study.kind != "audit":
+            raise UsageError(f"{model}: expected a study of kind audit, got {study.kind}; use robustcheck compare")
+        return run_and_report(params, study)
+    return run_and_report(params, Study.create(kind="audit", **base_study(params, model)))

@@ -1,0 +1,122 @@
+"""`robustcheck compare`: swap, retrain or fine-tune under the sensor's noise, and rank at each error probability."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from robustcheck.cli.options import with_options
+from robustcheck.cli.study_options import STUDY_SUFFIX, base_study, run_and_report, study_file, study_options
+from robustcheck.errors import UsageError
+
+DEFAULT_ACTIVATIONS = ("relu", "leaky_relu", "gelu", "silu", "mish", "aptx")
+
+
+def _training_options(command: Any) -> Any:
+    return with_options(
+        command,
+        click.option(
+            "-a",
+            "--activation",
+            "activations",
+            multiple=True,
+            metavar="NAME",
+            help="Contestant (repeatable); six common ones if not given. The model's own always takes part.",
+        ),
+        click.option(
+            "--seeds", type=click.IntRange(1), help="Trained networks a contestant; 5 if not given, 1 untrained."
+        ),
+        click.option(
+            "--train",
+            type=click.Choice(["finetune", "scratch", "none"]),
+            default="finetune",
+            show_default=True,
+            help="Start from the weights given, from new ones, or swap without training.",
+        ),
+        click.option(
+            "--train-ep",
+            default="matched",
+            show_default=True,
+            metavar="matched|mixed|EP",
+            help="Noise to train under: a network for each EP, one over all of them, or one at this EP.",
+        ),
+        click.option("--epochs", type=click.IntRange(1), default=30, show_default=True),
+        click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True),
+        click.option("--optimizer", type=click.Choice(["adam", "adamw", "sgd"]), default="adam", show_default=True),
+        click.option("--schedule", type=click.Choice(["cosine", "constant"]), default="cosine", show_default=True),
+        click.option("--weight-decay", type=float, default=0.0, show_default=True),
+        click.option(
+            "--patience",
+            type=click.IntRange(0),
+            default=0,
+            show_default=True,
+            help="Stop after this many epochs without a better validation accuracy; 0 never stops early.",
+        ),
+        click.option(
+            "--lr",
+            "rates",
+            type=float,
+            multiple=True,
+            help="Learning rate; several make the grid that is tried on validation. "
+            "0.0001, 0.0003, 0.001 if not given; 0.001, 0.003, 0.01 from scratch.",
+        ),
+        click.option(
+            "--lr-seeds",
+            type=click.IntRange(1),
+            default=1,
+            show_default=True,
+            help="Networks a learning rate of the grid is tried with.",
+        ),
+    )
+
+
+@click.command()
+@click.argument("model")
+@_training_options
+@study_options("robustcheck-compare")
+@click.pass_context
+def compare(context: click.Context, /, model: str, **params: Any) -> int:
+    """Swap MODEL's activation, train it under the sensor's noise, and rank activations at each error probability.
+
+    MODEL is a shipped model (robustcheck models list), torchvision:NAME, package.module:factory, or a study file
+    (.toml), which states everything that the options do. Image classification only for now. The learning rate is
+    chosen for each activation on the validation split, under noise; the test split is used once, for the report.
+
+    \b
+    Examples:
+      robustcheck compare digits-convnet -a gelu -a silu --ep 0.5 --epochs 10
+      robustcheck compare digits-convnet --sensor adc-3bit --placement network --train scratch --train-ep mixed
+      robustcheck compare torchvision:resnet18 --data folder:photos --resize 64x64 --train scratch --seeds 3
+      robustcheck compare my_package.net:build --weights net.safetensors --data npz:data.npz
+      robustcheck compare study.toml --jobs 2 -o results
+    """
+    from robustcheck.study.plan import Study
+
+    if model.endswith(STUDY_SUFFIX):
+        study = study_file(context, model)
+        if study.kind != "compare":
+            raise UsageError(f"{model}: expected a study of kind compare, got {study.kind}; use robustcheck audit")
+        return run_and_report(params, study)
+    stated = base_study(params, model)
+    training: dict[str, Any] = {
+        "mode": params["train"],
+        "train_ep": _train_ep(params["train_ep"]),
+        "tuning_seeds": params["lr_seeds"],
+        **{key: params[key] for key in ("epochs", "batch_size", "optimizer", "schedule", "weight_decay", "patience")},
+    }
+    if params["rates"]:
+        training["learning_rates"] = params["rates"]
+    stated |= {"activations": params["activations"] or DEFAULT_ACTIVATIONS, "training": training}
+    if params["seeds"] is not None:
+        stated["seeds"] = params["seeds"]
+    return run_and_report(params, Study.create(**stated))
+
+
+def _train_ep(text: str) -> str | float:
+    if text in ("matched", "mixed"):
+        return text
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UsageError(f"--train-ep: expected matched, mixed or an error probability, got {text!r}") from error

@@ -1,0 +1,72 @@
+"""The `robustcheck` command: its sub-commands, and how every error becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from robustcheck.cli.activations import activations
+from robustcheck.cli.audit import audit
+from robustcheck.cli.compare import compare
+from robustcheck.cli.data import data
+from robustcheck.cli.demo import demo
+from robustcheck.cli.models import models
+from robustcheck.cli.sensors import sensors
+from robustcheck.errors import RobustcheckError
+
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="robustcheck", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Does a trained vision model survive a real sensor, and which activation should it use there?
+
+    \b
+    Examples:
+      robustcheck demo                                     see it work, in minutes
+      robustcheck audit digits-convnet --sensor adc-4bit   accuracy as it is, at each error probability
+      robustcheck compare digits-convnet -a gelu -a silu   swap, fine-tune under noise, rank
+      robustcheck sensors ep --bits 4 --ep 0.5             the noise behind an error probability
+
+    Exit codes: 0 done, 2 usage (what was typed), 3 could not run, 130 interrupted.
+    """
+
+
+for command in (demo, audit, compare, models, activations, sensors, data):
+    cli.add_command(command)
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit the process."""
+    sys.exit(main(arguments))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit code.
+
+    >>> main(["--version"])  # doctest: +ELLIPSIS
+    robustcheck ...
+    0
+    """
+    try:
+        code = cli.main(args=arguments, prog_name="robustcheck", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except RobustcheckError as error:
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; what is finished is stored, and the same command goes on from there", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        click.echo(f"error: {error}", err=True)
+        return RobustcheckError.exit_code
+    return code if isinstance(code, int) else 0

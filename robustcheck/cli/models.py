@@ -1,0 +1,154 @@
+"""`robustcheck models`: the shipped models, what is in a model, and training one from its recipe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from robustcheck.cli.study_options import model_options
+
+
+@click.group()
+def models() -> None:
+    """List, show and train models.
+
+    \b
+    Examples:
+      robustcheck models list
+      robustcheck models show digits-convnet
+      robustcheck models train digits-convnet -o mine
+    """
+
+
+@models.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_command(as_json: bool) -> None:
+    """List the shipped models.
+
+    \b
+    Examples:
+      robustcheck models list
+      robustcheck models list --json
+    """
+    from robustcheck import content
+    from robustcheck.networks.recipes import load_recipe
+
+    recipes = [load_recipe(name) for name in content.names("models", ".toml")]
+    if as_json:
+        click.echo(json.dumps([recipe.model_dump(mode="json") for recipe in recipes], indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("name", "title", "architecture", "data", "accuracy"):
+        table.add_column(title, no_wrap=title == "name", justify="right" if title == "accuracy" else "left")
+    for recipe in recipes:
+        table.add_row(recipe.name, recipe.title, recipe.architecture, recipe.data, f"{recipe.accuracy:.3f}")
+    Console().print(table)
+
+
+@models.command()
+@click.argument("model")
+@model_options
+@click.option("--download", is_flag=True, help="Allow torchvision to download weights.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(model: str, weights: str | None, classes: str | None, download: bool, as_json: bool, **given: Any) -> None:
+    """Show a model: its input, its size, every activation site, and whether noise can be placed in its layers.
+
+    \b
+    Examples:
+      robustcheck models show digits-convnet
+      robustcheck models show torchvision:mobilenet_v3_small --json
+      robustcheck models show my_package.net:build --weights net.safetensors
+    """
+    from robustcheck.networks.loading import load_model, read_class_names
+    from robustcheck.networks.surgery import current_activation, find_sites
+    from robustcheck.sensing.analog import uncovered_layers
+
+    names = None if classes is None else read_class_names(classes)
+    found = load_model(model, weights=weights, classes=names, download=download, **given)
+    sites = find_sites(found.network)
+    uncovered = uncovered_layers(found.network)
+    facts = {
+        "model": model,
+        "sha256": found.sha256,
+        "parameters": sum(parameter.numel() for parameter in found.network.parameters()),
+        "input": found.input.as_dict(),
+        "classes": found.classes,
+        "activation": current_activation(found.network),
+        "sites": [{"path": s.path, "kind": s.kind, "found": s.found, "calls": s.calls} for s in sites],
+        "placement_network_uncovered": uncovered,
+    }
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    console.print(Text(model, style="bold"))
+    lines = Table(box=None, show_header=False, pad_edge=False)
+    lines.add_row("parameters", f"{facts['parameters']:,}")
+    for name, value in found.input.as_dict().items():
+        lines.add_row("input " + name.replace("_", " "), Text(_readable(value)))
+    lines.add_row("activation", str(facts["activation"] or "none found"))
+    lines.add_row("noise in layers", "possible" if not uncovered else Text("not covered: " + "; ".join(uncovered)))
+    lines.add_row("sha256", found.sha256)
+    console.print(lines)
+    console.print()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("activation site", "kind", "found as", "calls"):
+        table.add_column(title, justify="right" if title == "calls" else "left")
+    for site in sites:
+        table.add_row(Text(site.path), Text(site.kind), site.found, str(site.calls))
+    console.print(table)
+
+
+@models.command()
+@click.argument("name")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="robustcheck-models",
+    show_default=True,
+    help="Folder for NAME.toml and NAME.safetensors.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def train(name: str, out: Path, as_json: bool) -> None:
+    """Train a shipped model anew from its recipe (NAME, or the path of a recipe of your own, ./NAME.toml).
+
+    The same recipe gives the same weights, bit for bit, on one machine type and set of packages.
+
+    \b
+    Examples:
+      robustcheck models train digits-convnet
+      robustcheck models train ./mine.toml -o mine
+    """
+    from robustcheck.networks.recipes import load_recipe, read_recipe
+    from robustcheck.study.recipes import train_recipe
+
+    recipe = read_recipe(Path(name)) if name.endswith(".toml") else load_recipe(name)
+    made = train_recipe(recipe, out)
+    written = out / made.recipe.weights
+    if as_json:
+        click.echo(json.dumps({**made.recipe.model_dump(mode="json"), "unchanged": made.unchanged}, indent=2))
+        return
+    same = "the weights that the recipe names, bit for bit" if made.unchanged else "other weights than the recipe named"
+    click.echo(
+        f"accuracy {made.recipe.accuracy:.4f} on the test split; epoch {(made.trained.best_epoch or 0) + 1} kept"
+    )
+    click.echo(f"wrote {written} ({same}; sha256 {made.recipe.sha256[:16]}…) and {out / (made.recipe.name + '.toml')}")
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_readable(part) for part in value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "the data's own" if value is None else str(value)

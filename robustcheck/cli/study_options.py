@@ -1,0 +1,287 @@
+"""Options of the commands that run a study, and the study that they state."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from robustcheck.cli.options import data_options, with_options
+from robustcheck.errors import InvalidValueError, UsageError
+
+if TYPE_CHECKING:
+    from robustcheck.reporting.report import Report
+    from robustcheck.study.plan import Study
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+DEFAULT_EPS = ("0.2:0.8:4",)
+STUDY_SUFFIX = ".toml"
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _numbers(count: int | None, what: str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    def parse(_context: click.Context, _parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+        if text is None:
+            return None
+        try:
+            values = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            values = ()
+        if not values or (count is not None and len(values) != count):
+            raise click.BadParameter(f"expected {what}, got {text!r}")
+        return values
+
+    return parse
+
+
+def model_options(command: _Command) -> _Command:
+    """What a model cannot tell itself."""
+    return with_options(
+        command,
+        click.option("--weights", metavar="FILE", help="Weights of a factory: .safetensors, or .pt (a state dict)."),
+        click.option("--mean", metavar="M,…", callback=_numbers(None, "numbers a,b,c"), help="Of the normalisation."),
+        click.option("--std", metavar="S,…", callback=_numbers(None, "numbers a,b,c"), help="Of the normalisation."),
+        click.option(
+            "--input-range",
+            metavar="LOW,HIGH",
+            callback=_numbers(2, "two numbers LOW,HIGH"),
+            help="Values that black and white map to before the normalisation; 0,1 if not given.",
+        ),
+        click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="Order of the network's input axes."),
+        click.option("--channel-order", type=click.Choice(["RGB", "BGR"]), help="Order of the network's channels."),
+        click.option("--classes", metavar="FILE", help="Class names of the data, one a line, in label order."),
+    )
+
+
+def sensor_options(command: _Command) -> _Command:
+    """The sensor, its operating points, and where its noise goes."""
+    return with_options(
+        command,
+        click.option(
+            "--sensor",
+            "sensors",
+            multiple=True,
+            metavar="NAME",
+            help="Profile by name or ./FILE.toml (repeatable); adc-4bit if not given.",
+        ),
+        click.option("--bits", multiple=True, type=float, metavar="B", help="Override the resolution (repeatable)."),
+        click.option(
+            "--steps",
+            multiple=True,
+            type=int,
+            metavar="P",
+            help="The same as steps per unit, p = 2^b − 1 (repeatable).",
+        ),
+        click.option(
+            "--ep",
+            "eps",
+            multiple=True,
+            metavar="EP",
+            help="Error probability, or a range a:b:n (repeatable); 0.2:0.8:4 if not given.",
+        ),
+        click.option(
+            "--noise", type=click.Choice(["gaussian", "uniform", "laplace"]), default="gaussian", show_default=True
+        ),
+        click.option(
+            "--placement",
+            type=click.Choice(["sensor", "network"]),
+            default="sensor",
+            show_default=True,
+            help="sensor: noise at the input. network: also around every layer and on its weights.",
+        ),
+        click.option(
+            "--form",
+            type=click.Choice(["aod", "doa"]),
+            default="aod",
+            show_default=True,
+            help="aod: noise, clamp, quantise. doa: clamp, quantise, noise.",
+        ),
+        click.option(
+            "--range",
+            type=click.Choice(["calibrated", "unit"]),
+            help="Of the layers, with --placement network: from the training data, or [−1, 1]; "
+            "calibrated if not given, unit with --train scratch.",
+        ),
+        click.option(
+            "--draws", type=click.IntRange(1), default=5, show_default=True, help="Noise draws a test sample."
+        ),
+    )
+
+
+def run_options(default_out: str, default_jobs: Callable[[], int] | int) -> Callable[[_Command], _Command]:
+    """Where and how a study runs, and what it leaves."""
+
+    def add(command: _Command) -> _Command:
+        return with_options(
+            command,
+            click.option("--device", default="cpu", show_default=True, help="Where networks run: cpu or cuda."),
+            click.option(
+                "--jobs",
+                type=click.IntRange(1),
+                default=default_jobs,
+                show_default="one a core" if callable(default_jobs) else True,
+                help="Worker processes of one thread each; the report does not depend on it.",
+            ),
+            click.option(
+                "-o",
+                "--out",
+                type=click.Path(path_type=Path, file_okay=False),
+                default=default_out,
+                show_default=True,
+                help="Folder for the report and the store; run again to go on where it stopped.",
+            ),
+            click.option("--charts", is_flag=True, help="Also write each chart as PNG and SVG."),
+            click.option("--save-study", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.toml"),
+            click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, and nothing else."),
+            click.option("-q", "--quiet", is_flag=True, help="No progress."),
+        )
+
+    return add
+
+
+def study_options(default_out: str, default_jobs: Callable[[], int] | int = cores) -> Callable[[_Command], _Command]:
+    """All of the above, in the order that --help lists them."""
+
+    def add(command: _Command) -> _Command:
+        return with_options(
+            command, data_options, model_options, sensor_options, run_options(default_out, default_jobs)
+        )
+
+    return add
+
+
+def base_study(params: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """What audits and comparisons state alike: model, data, sensors, EPs, draws."""
+    from robustcheck.study.plan import parse_eps
+
+    data = params["data"] or _recipe_data(model)
+    if data is None:
+        raise UsageError("--data: expected a data set, got none; give one such as digits or folder:PATH")
+    names = params["sensors"] or ("adc-4bit",)
+    if params["bits"] and params["steps"]:
+        raise UsageError("expected --bits or --steps, got both; leave one out")
+    resolutions: list[dict[str, Any]] = [{"bits": bits} for bits in params["bits"]]
+    resolutions += [{"steps": steps} for steps in params["steps"]]
+    shared = {key: params[key] for key in ("noise", "placement", "form")}
+    shared["range"] = params["range"] or ("unit" if params.get("train") == "scratch" else "calibrated")
+    return {
+        "models": [
+            {
+                "spec": model,
+                **{key: params[key] for key in ("weights", "mean", "std", "input_range", "layout", "channel_order")},
+            }
+        ],
+        "data": {
+            "spec": data,
+            "classes": _class_names(params["classes"]),
+            **{
+                key: params[key]
+                for key in ("split_seed", "max_samples", "resize", "crop", "flip", "random_crop_padding")
+            },
+        },
+        "sensors": [{"spec": name, **shared, **each} for name in names for each in resolutions or [{}]],
+        "eps": parse_eps(params["eps"] or DEFAULT_EPS),
+        "draws": params["draws"],
+    }
+
+
+def study_file(context: click.Context, path: str) -> Study:
+    """The study of a file; options that state a study are refused beside it."""
+    from robustcheck.study.plan import Study
+
+    allowed = {"model", "device", "jobs", "out", "charts", "save_study", "as_json", "quiet", "download"}
+    typed = [
+        name
+        for name in context.params
+        if name not in allowed and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if typed:
+        raise UsageError(
+            f"{path} states the whole study: expected no option that states one beside it, got "
+            + ", ".join("--" + name.replace("_", "-") for name in typed)
+            + "; edit the file, or leave it out"
+        )
+    return Study.load(path)
+
+
+def run_and_report(params: Mapping[str, Any], study: Study) -> int:
+    """Run a study, write its report, print it (unless `silent`); the exit code."""
+    from rich.console import Console
+
+    from robustcheck.cli.progress import progress_shown
+    from robustcheck.reporting.files import write_report
+    from robustcheck.reporting.produce import run_study
+    from robustcheck.reporting.terminal import print_report
+
+    if params["save_study"] is not None:
+        _write(params["save_study"], study.to_toml())
+    out: Path = params["out"]
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    with progress_shown(params["quiet"]) as progress:
+        report = run_study(
+            study,
+            out,
+            jobs=params["jobs"],
+            device=_device(params["device"]),
+            download=params["download"],
+            progress=progress,
+            command=shlex.join(["robustcheck", *sys.argv[1:]]),
+        )
+    written = write_report(report, out, charts=params["charts"])
+    if params["as_json"]:
+        click.echo(report.to_json(), nl=False)
+    elif not params.get("silent"):
+        print_report(report, Console())
+        click.echo("wrote " + ", ".join(str(path) for path in written if path.parent == out))
+    return _exit_code(report)
+
+
+def _exit_code(report: Report) -> int:
+    for failure in report.failures:
+        click.echo(f"error: {failure.what}: {failure.error}", err=True)
+    return 3 if report.failures else 0
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _device(name: str) -> str:
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InvalidValueError("--device", expected="cpu or cuda", got=name) from error
+    if device.type not in ("cpu", "cuda"):
+        raise InvalidValueError("--device", expected="cpu or cuda", got=name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InvalidValueError("--device", expected="a device that is there", got=name, remedy="use --device cpu")
+    return name
+
+
+def _class_names(path: str | None) -> tuple[str, ...] | None:
+    if path is None:
+        return None
+    from robustcheck.networks.loading import read_class_names
+
+    return read_class_names(path)
+
+
+def _recipe_data(model: str) -> str | None:
+    """The data set that a shipped model was trained on."""
+    from robustcheck import content
+    from robustcheck.networks.recipes import load_recipe
+
+    return load_recipe(model).data if model in content.names("models", ".toml") else None

@@ -1,0 +1,350 @@
+"""Makes a report from a study that was run: reads the store, ranks, and packs what later comparisons need."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustcheck.activations.catalogue import activation
+from robustcheck.analysis.intervals import network_interval, sample_interval
+from robustcheck.analysis.ranking import area, exact_ties, rank
+from robustcheck.reporting import report as doc
+from robustcheck.sensing.channel import Channel, Sensor
+from robustcheck.study.cells import AS_IS, Cell, LoadedStudy
+from robustcheck.study.plan import NUMERICS, content_hash
+from robustcheck.study.runner import Outcome, environments
+from robustcheck.study.store import Store
+
+Bools = NDArray[np.bool_]
+Block = dict[str, list[Cell]]
+
+
+def build_report(outcome: Outcome, store: Store, provenance: dict[str, Any]) -> doc.Report:
+    """The report of a study.
+
+    Args:
+        outcome: what `study.runner.run` returned.
+        store: holds the cells.
+        provenance: all that may vary between two runs of one study.
+    """
+    loaded, study = outcome.loaded, outcome.loaded.study
+    failed = {failure.hash for failure in outcome.failures}
+    hashes = {cell: loaded.hash(cell) for cell in outcome.cells}
+    cells = [cell for cell in outcome.cells if hashes[cell] not in failed]
+    return doc.Report(
+        schema_version=1,
+        kind=study.kind,
+        title=_title(loaded),
+        study=content_hash([hashes[cell] for cell in outcome.cells]),
+        models=tuple(_model(loaded, index) for index in range(len(loaded.models))),
+        data=_data(loaded),
+        activations=tuple(_activation(loaded, spec) for spec in loaded.activations),
+        policy=study.training.model_dump(mode="json"),
+        seeds=study.seeds,
+        draws=study.draws,
+        results=tuple(
+            _result(loaded, store, cells, hashes, model, sensor)
+            for model in range(len(loaded.models))
+            for sensor in range(len(loaded.sensors))
+        ),
+        tuning=tuple(
+            doc.Tuning(
+                model=_model_key(loaded, choice.contestant.model),
+                sensor=loaded.sensors[choice.contestant.sensor].key,
+                activation=choice.contestant.activation,
+                train_ep=choice.contestant.train_ep,
+                trials=tuple(
+                    doc.LearningRateTrial(learning_rate=rate, validation_accuracy=accuracy)
+                    for rate, accuracy in choice.trials
+                ),
+                chosen=choice.rate,
+            )
+            for choice in outcome.choices
+        ),
+        training=tuple(_training(loaded, store, cell, hashes[cell]) for cell in cells),
+        predictions=tuple(
+            doc.Predictions(cell=hashes[cell], point=point, draws=len(correct), correct=_pack_bits(correct))
+            for cell in cells
+            for point in _points(cell)
+            for correct in [_correct(loaded, store, hashes[cell], point)]
+        ),
+        sample_ids=_pack(loaded.data.test.sample_ids.numpy().astype("<i8").tobytes()),
+        failures=tuple(
+            doc.Failure(cell=failure.hash, what=failure.cell.label, error=failure.error) for failure in outcome.failures
+        ),
+        numerics=NUMERICS,
+        provenance=provenance | {"cells": environments(store, (hashes[cell] for cell in cells))},
+    )
+
+
+def unpack_correct(packed: str, draws: int, samples: int) -> Bools:
+    """Which samples were right, (draws, samples) bool, from `Predictions.correct`.
+
+    >>> unpack_correct(_pack_bits(np.array([[True, False, True]])), 1, 3)
+    array([[ True, False,  True]])
+    """
+    raw = zlib.decompressobj().decompress(base64.b64decode(packed, validate=True), draws * samples // 8 + 1)
+    return np.unpackbits(np.frombuffer(raw, np.uint8), count=draws * samples).astype(np.bool_).reshape(draws, samples)
+
+
+def _pack_bits(correct: Bools) -> str:
+    return _pack(np.packbits(correct).tobytes())
+
+
+def _pack(raw: bytes) -> str:
+    return base64.b64encode(zlib.compress(raw, 9)).decode("ascii")
+
+
+def _points(cell: Cell) -> list[str]:
+    return ["clean", "quantised", *(f"ep={ep:g}" for ep in cell.contestant.eval_eps)]
+
+
+def _correct(loaded: LoadedStudy, store: Store, hash: str, point: str) -> Bools:
+    return np.asarray(store.prediction(hash, point).predicted == loaded.data.test.labels.numpy())
+
+
+def _title(loaded: LoadedStudy) -> str:
+    models = ", ".join(_model_key(loaded, index) for index in range(len(loaded.models)))
+    sensors = ", ".join(sensor.key for sensor in loaded.sensors)
+    what = "Audit" if loaded.study.kind == "audit" else "Activations compared"
+    return f"{what}: {models} on {loaded.data.name} behind {sensors}"
+
+
+def _model_key(loaded: LoadedStudy, index: int) -> str:
+    spec = loaded.study.models[index].spec
+    twins = [i for i, choice in enumerate(loaded.study.models) if choice.spec == spec]
+    return spec if len(twins) == 1 else f"{spec} ({twins.index(index) + 1})"
+
+
+def _model(loaded: LoadedStudy, index: int) -> doc.ModelSummary:
+    model = loaded.models[index]
+    return doc.ModelSummary(
+        key=_model_key(loaded, index),
+        spec=loaded.study.models[index].spec,
+        origin=model.origin,
+        sha256=model.sha256,
+        parameters=sum(parameter.numel() for parameter in model.network.parameters()),
+        input=model.input.as_dict(),
+        activation=loaded.current[index],
+        sites=tuple(
+            doc.SiteSummary(path=site.path, kind=site.kind, found=site.found, calls=site.calls)
+            for site in loaded.sites[index]
+        ),
+    )
+
+
+def _data(loaded: LoadedStudy) -> doc.DataSummary:
+    data = loaded.data
+    return doc.DataSummary(
+        spec=data.spec,
+        name=data.name,
+        source=data.source,
+        sha256=data.sha256,
+        classes=data.classes,
+        shape=data.shape,
+        counts={name: len(getattr(data, name).labels) for name in ("train", "validation", "test")},
+        chance=data.chance,
+        split_seed=data.split_seed,
+        fixed_test=data.fixed_test,
+        preprocessing=data.preprocessing.as_dict(),
+        notes=data.notes,
+    )
+
+
+def _activation(loaded: LoadedStudy, spec: str) -> doc.ActivationSummary:
+    if spec == AS_IS:
+        return doc.ActivationSummary(spec="as is", formula="", family="", learned=(), current=True, replaced={})
+    entry = activation(spec)
+    return doc.ActivationSummary(
+        spec=spec,
+        formula=entry.formula,
+        family=entry.family,
+        learned=entry.learned,
+        current=spec in loaded.current,
+        replaced={_model_key(loaded, index): loaded.replaced[index][spec] for index in range(len(loaded.models))},
+    )
+
+
+def _training(loaded: LoadedStudy, store: Store, cell: Cell, hash: str) -> doc.Training:
+    record = store.training(hash)
+    return doc.Training(
+        cell=hash,
+        model=_model_key(loaded, cell.contestant.model),
+        sensor=loaded.sensors[cell.contestant.sensor].key,
+        activation=cell.contestant.activation or "as is",
+        seed=cell.seed,
+        train_ep=cell.contestant.train_ep,
+        learning_rate=record.learning_rate,
+        epochs=record.epochs,
+        best_epoch=record.best_epoch,
+        converged=record.converged,
+        validation_accuracy=record.validation_accuracy,
+        train_loss=record.train_loss,
+        validation_curve=record.validation_curve,
+    )
+
+
+def _sensor(sensor: Sensor) -> doc.SensorSummary:
+    inside = sensor.placement == "network"
+    return doc.SensorSummary(
+        key=sensor.key,
+        name=sensor.profile.name,
+        title=sensor.profile.title,
+        profile_sha256=sensor.profile.sha256,
+        steps=sensor.steps,
+        bits=sensor.bits,
+        form="doa" if inside else sensor.form,
+        noise=sensor.noise,
+        placement=sensor.placement,
+        range=sensor.range if inside else None,
+        assumed=sensor.profile.assumed,
+    )
+
+
+def _result(
+    loaded: LoadedStudy, store: Store, cells: Sequence[Cell], hashes: dict[Cell, str], model: int, sensor: int
+) -> doc.Result:
+    study = loaded.study
+    mine = [cell for cell in cells if (cell.contestant.model, cell.contestant.sensor) == (model, sensor)]
+    bound = loaded.sensors[sensor]
+    points: list[doc.PointResult] = []
+    accuracies: list[NDArray[np.float64]] = []
+    blocks: list[Block] = []
+    plain = [] if study.training.train_ep == "matched" and study.training.mode != "none" else ["clean", "quantised"]
+    for name in [*plain, *(f"ep={ep:g}" for ep in study.eps)]:
+        block = _block(loaded, [cell for cell in mine if name in _points(cell)])
+        if not block:
+            continue
+        ep = None if name in ("clean", "quantised") else float(name.removeprefix("ep="))
+        comparison, accuracy = _compare(loaded, store, block, hashes, name, inside=bound.placement == "network")
+        points.append(doc.PointResult(point=_operating_point(bound, name, ep), comparison=comparison))
+        if ep is not None:
+            accuracies.append(accuracy)
+            blocks.append(block)
+    return doc.Result(
+        model=_model_key(loaded, model),
+        sensor=_sensor(bound),
+        points=tuple(points),
+        area=_area(loaded, store, accuracies, blocks, hashes),
+    )
+
+
+def _operating_point(sensor: Sensor, name: str, ep: float | None) -> doc.OperatingPoint:
+    if name == "clean":
+        return doc.OperatingPoint(kind="clean", ep=None, ep_adc=None, sigma=None, sigma_steps=None)
+    channel = Channel(sensor, ep)
+    return doc.OperatingPoint(
+        kind="quantised" if ep is None else "ep",
+        ep=ep,
+        ep_adc=channel.ep_adc,
+        sigma=channel.sigma,
+        sigma_steps=channel.sigma * sensor.steps,
+    )
+
+
+def _block(loaded: LoadedStudy, cells: Sequence[Cell]) -> Block:
+    """Cells by activation, over the seeds that every activation has: a block must be whole to be compared."""
+    by_activation = {spec: {c.seed: c for c in cells if c.contestant.activation == spec} for spec in loaded.activations}
+    shared = set.intersection(*(set(found) for found in by_activation.values()))
+    return {spec: [found[seed] for seed in sorted(shared)] for spec, found in by_activation.items()} if shared else {}
+
+
+def _compare(
+    loaded: LoadedStudy, store: Store, block: Block, hashes: dict[Cell, str], point: str, *, inside: bool
+) -> tuple[doc.Comparison, NDArray[np.float64]]:
+    """The comparison at one point, and the accuracies (seeds, activations) behind it."""
+    correct = {
+        spec: np.stack([_correct(loaded, store, hashes[cell], point) for cell in cells])
+        for spec, cells in block.items()
+    }
+    accuracy = np.stack([found.mean(axis=(1, 2)) for found in correct.values()], axis=1)
+    intervals = {
+        spec: sample_interval(found, draws_are_clusters=inside and point not in ("clean", "quantised"))
+        for spec, found in correct.items()
+    }
+    beside: dict[str, dict[str, float]] = {
+        spec: {
+            name: float(np.mean([_correct(loaded, store, hashes[cell], name).mean() for cell in cells]))
+            for name in ("clean", "quantised")
+        }
+        for spec, cells in block.items()
+    }
+    return _comparison(loaded, store, block, hashes, accuracy, intervals, beside), accuracy
+
+
+def _area(
+    loaded: LoadedStudy,
+    store: Store,
+    accuracies: list[NDArray[np.float64]],
+    blocks: list[Block],
+    hashes: dict[Cell, str],
+) -> doc.Comparison | None:
+    """The mean accuracy over the EP range, ranked like a point; None where a point or a seed is missing."""
+    if len(accuracies) < 2 or len(accuracies) != len(loaded.study.eps) or len({a.shape for a in accuracies}) != 1:
+        return None
+    under = area(np.array(loaded.study.eps), np.stack(accuracies, axis=-1))
+    if under is None:
+        return None
+    return _comparison(loaded, store, blocks[0], hashes, np.asarray(under), {}, {}, blocks)
+
+
+def _comparison(
+    loaded: LoadedStudy,
+    store: Store,
+    block: Block,
+    hashes: dict[Cell, str],
+    accuracy: NDArray[np.float64],
+    intervals: dict[str, tuple[float, float]],
+    beside: dict[str, dict[str, float]],
+    blocks: Sequence[Block] = (),
+) -> doc.Comparison:
+    names = list(block)
+    ranking = rank(accuracy, names, samples=len(loaded.data.test.labels))
+    rows = []
+    for index, spec in enumerate(names):
+        over_networks = network_interval(accuracy[:, index])
+        over_samples = intervals.get(spec)
+        # A run counts as converged over an EP range if each of its networks did.
+        runs = zip(*(b[spec] for b in (blocks or [block])), strict=True)
+        rows.append(
+            doc.Row(
+                activation=spec or "as is",
+                accuracy=ranking.mean[index],
+                networks=None
+                if over_networks is None
+                else doc.Interval(lower=over_networks[0], upper=over_networks[1]),
+                samples=None if over_samples is None else doc.Interval(lower=over_samples[0], upper=over_samples[1]),
+                per_seed=tuple(accuracy[:, index].tolist()),
+                rank=ranking.rank[index],
+                converged=sum(all(store.training(hashes[cell]).converged for cell in run) for run in runs),
+                clean=beside.get(spec, {}).get("clean"),
+                quantised=beside.get(spec, {}).get("quantised"),
+            )
+        )
+    rows.sort(key=lambda row: -row.accuracy)
+    return doc.Comparison(
+        rows=tuple(rows),
+        pairs=tuple(
+            doc.Pair(
+                a=pair.a,
+                b=pair.b,
+                difference=pair.difference,
+                lower=pair.lower,
+                upper=pair.upper,
+                p_value=pair.p_value,
+                significant=pair.significant,
+                seeds_needed=pair.seeds_needed,
+            )
+            for pair in (ranking.pairs if ranking.inference else ())
+        ),
+        winner=ranking.winner,
+        leaders=tuple(name or "as is" for name in ranking.leaders),
+        exact_ties=exact_ties(names, accuracy),
+        detectable_difference=ranking.detectable_difference,
+        seeds_needed=ranking.seeds_needed,
+    )

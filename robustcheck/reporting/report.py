@@ -1,0 +1,285 @@
+"""The report: a versioned JSON document that every other format is a rendering of.
+
+All fields but those under `provenance` are decided by the study alone: two runs of one study on one machine type
+give the same bytes there, whatever the number of workers, the order of the cells or an interruption.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from robustcheck.errors import ReportError
+
+SCHEMA_VERSION = 1
+MAX_REPORT_BYTES = 256 * 2**20
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Interval(_Record):
+    """A two-sided 95 % confidence interval."""
+
+    lower: float
+    upper: float
+
+
+class Row(_Record):
+    """One activation at one operating point."""
+
+    activation: str
+    accuracy: float = Field(description="mean over trained networks, draws and test samples, 0 to 1")
+    networks: Interval | None = Field(description="over trained networks; absent for one network")
+    samples: Interval | None = Field(description="over test samples and draws: these networks only; absent for areas")
+    per_seed: tuple[float, ...] = Field(description="accuracy of each trained network, in the order of the seeds")
+    rank: int = Field(description="1 + the number of activations significantly better here")
+    converged: int = Field(description="networks whose validation accuracy under noise is above chance")
+    clean: float | None = Field(default=None, description="the same networks with the channel off")
+    quantised: float | None = Field(default=None, description="the same networks with rounding and no noise")
+
+
+class Pair(_Record):
+    """The difference of two activations, with an interval that holds for all pairs at once."""
+
+    a: str
+    b: str
+    difference: float = Field(description="accuracy of a minus accuracy of b")
+    lower: float
+    upper: float
+    p_value: float
+    significant: bool
+    seeds_needed: int | None = Field(description="seeds that would find this difference with 80 % power; null > 1000")
+
+
+class Comparison(_Record):
+    """Every activation at one operating point (or over the EP range), ranked."""
+
+    rows: tuple[Row, ...] = Field(description="best mean first")
+    pairs: tuple[Pair, ...]
+    winner: str | None = Field(description="significantly better than every other activation; null: nobody is")
+    leaders: tuple[str, ...] = Field(description="not significantly worse than the best mean")
+    exact_ties: tuple[tuple[str, ...], ...]
+    detectable_difference: float | None = Field(description="what this many seeds detect with 80 % power")
+    seeds_needed: int | None = Field(description="seeds that would separate the best from the next with 80 % power")
+
+
+class OperatingPoint(_Record):
+    """A setting of the sensor: an error probability, or the channel off, or rounding without noise."""
+
+    kind: Literal["ep", "clean", "quantised"]
+    ep: float | None = Field(description="ep_centre; null unless kind is ep")
+    ep_adc: float | None = Field(description="the same noise as a converter sees it; null unless kind is ep")
+    sigma: float | None = Field(description="noise scale in full scales of [0, 1]; 0 without noise")
+    sigma_steps: float | None = Field(description="the same in steps (LSB)")
+
+    @property
+    def label(self) -> str:
+        """What a table calls it: `EP 0.5`, `clean`, `quantised only`."""
+        if self.kind == "ep":
+            return f"EP {self.ep:g}"
+        return "quantised only" if self.kind == "quantised" else "clean"
+
+
+class PointResult(_Record):
+    """What came out at one operating point."""
+
+    point: OperatingPoint
+    comparison: Comparison
+
+
+class SensorSummary(_Record):
+    """The sensor as the study used it."""
+
+    key: str = Field(description="unique in the report, e.g. adc-4bit/16 steps")
+    name: str
+    title: str
+    profile_sha256: str
+    steps: int
+    bits: float = Field(description="log2(steps + 1)")
+    form: Literal["aod", "doa"]
+    noise: Literal["gaussian", "uniform", "laplace"]
+    placement: Literal["sensor", "network"]
+    range: Literal["unit", "calibrated"] | None = Field(description="null for placement sensor")
+    assumed: tuple[str, ...] = Field(description="numbers of the profile that have no source")
+
+
+class SiteSummary(_Record):
+    """A place in the network where an activation stands."""
+
+    path: str
+    kind: str
+    found: Literal["module", "function"]
+    calls: int
+
+
+class ModelSummary(_Record):
+    """The model that was given."""
+
+    key: str
+    spec: str
+    origin: str
+    sha256: str
+    parameters: int
+    input: dict[str, Any]
+    activation: str | None = Field(description="the activation found in the model; null where there is none")
+    sites: tuple[SiteSummary, ...]
+
+
+class DataSummary(_Record):
+    """The data that was used, and how it was split."""
+
+    spec: str
+    name: str
+    source: str
+    sha256: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    counts: dict[str, int]
+    chance: float
+    split_seed: int
+    fixed_test: bool
+    preprocessing: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+class ActivationSummary(_Record):
+    """A contestant."""
+
+    spec: str
+    formula: str
+    family: str
+    learned: tuple[str, ...]
+    current: bool
+    replaced: dict[str, tuple[str, ...]] = Field(description="model key -> paths where it was put")
+
+
+class LearningRateTrial(_Record):
+    """One learning rate tried on the validation split under noise."""
+
+    learning_rate: float
+    validation_accuracy: float
+
+
+class Tuning(_Record):
+    """How the learning rate of one contestant was chosen."""
+
+    model: str
+    sensor: str
+    activation: str
+    train_ep: str
+    trials: tuple[LearningRateTrial, ...] = Field(description="empty where --lr fixed it")
+    chosen: float
+
+
+class Training(_Record):
+    """One trained network: a cell."""
+
+    cell: str = Field(description="content hash of the cell")
+    model: str
+    sensor: str
+    activation: str
+    seed: int
+    train_ep: str = Field(description="an EP, `mixed`, or `none` for drop-in")
+    learning_rate: float | None
+    epochs: int
+    best_epoch: int | None
+    converged: bool
+    validation_accuracy: float | None
+    train_loss: tuple[float | None, ...] = Field(description="one an epoch; null where it was not finite")
+    validation_curve: tuple[float, ...]
+
+
+class Predictions(_Record):
+    """Which test samples one network got right at one operating point."""
+
+    cell: str
+    point: str = Field(description="`ep=0.5`, `clean` or `quantised`")
+    draws: int
+    correct: str = Field(description="base64 of zlib of numpy.packbits of bool (draws, samples), row-major")
+
+
+class Result(_Record):
+    """One model on one sensor."""
+
+    model: str
+    sensor: SensorSummary
+    points: tuple[PointResult, ...]
+    area: Comparison | None = Field(
+        description="mean accuracy over the EP range (trapezoid / width); absent for one EP"
+    )
+
+
+class Failure(_Record):
+    """A cell that could not be finished."""
+
+    cell: str
+    what: str
+    error: str
+
+
+class Report(_Record):
+    """The whole document; see the module's docstring and the JSON Schema that `json_schema()` gives.
+
+    >>> sorted(json_schema()["required"])[:4]
+    ['activations', 'data', 'draws', 'failures']
+    """
+
+    schema_version: Literal[1]
+    kind: Literal["audit", "compare"]
+    title: str
+    study: str = Field(description="content hash of the study")
+    models: tuple[ModelSummary, ...]
+    data: DataSummary
+    activations: tuple[ActivationSummary, ...]
+    policy: dict[str, Any] = Field(description="training policy as the study file states it")
+    seeds: int
+    draws: int
+    results: tuple[Result, ...]
+    tuning: tuple[Tuning, ...]
+    training: tuple[Training, ...]
+    predictions: tuple[Predictions, ...]
+    sample_ids: str = Field(description="base64 of zlib of int64 little-endian ids of the test samples")
+    failures: tuple[Failure, ...]
+    numerics: int = Field(description="version of all that decides numbers; reports differ where it differs")
+    provenance: dict[str, Any] = Field(description="versions, times, host, command: all that may vary")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Report:
+        """Read a report from a file.
+
+        Raises:
+            ReportError: the file cannot be read, is over 256 MiB, or is no report of this schema version.
+        """
+        path = Path(path)
+        try:
+            if path.stat().st_size > MAX_REPORT_BYTES:
+                raise ReportError(f"{path}: expected a report under 256 MiB, got {path.stat().st_size} bytes")
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ReportError(f"{path}: expected a robustcheck report (JSON), got: {error}") from error
+        version = document.get("schema_version") if isinstance(document, dict) else None
+        if version != SCHEMA_VERSION:
+            raise ReportError(
+                f"{path}: expected schema_version {SCHEMA_VERSION}, got {version!r}; "
+                "make the report again, or use the robustcheck that wrote it"
+            )
+        try:
+            return cls.model_validate(document, strict=False)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ReportError(f"{path}: field {where}: {first['msg']}") from error
+
+    def to_json(self) -> str:
+        """The document as text: keys in declared order, two-space indent, ends with a newline."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a report, version 1."""
+    return Report.model_json_schema()

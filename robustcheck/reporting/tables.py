@@ -1,0 +1,234 @@
+"""The tables of a report as plain text cells, which each rendering sets in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from robustcheck.reporting.report import Comparison, OperatingPoint, Pair, PointResult, Report, Result, Row
+from robustcheck.reporting.verdict import current_activation, difference_from, power, verdict
+from robustcheck.reporting.wording import (
+    NONE,
+    half_width,
+    listed,
+    number,
+    percent,
+    plain,
+    points,
+    sensor_name,
+    span,
+)
+
+WINS, TIED = "★", "="
+LEGEND = (
+    f"{WINS} significantly better than every other activation;"
+    f" {TIED} tied for the lead: not significantly worse than the highest mean; no mark: significantly worse"
+)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """An interval and its middle as fractions of the width of a small picture."""
+
+    lower: float
+    middle: float
+    upper: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row: its cells, the first of which names it; marks are empty or one a cell."""
+
+    cells: tuple[str, ...]
+    marks: tuple[str, ...] = ()
+    lead: bool = False
+    strip: Strip | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A caption, the heads of the columns, rows, and notes below; numbers but for the first column, unless `words`."""
+
+    caption: str
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...] = ()
+    verdict: str = ""
+    words: bool = False
+
+
+def overview(report: Report, result: Result) -> Table:
+    """Activations × operating points: mean accuracy, half the interval over networks, and who leads."""
+    current = current_activation(report)
+    columns = [(each.point.label, each.comparison) for each in ordered(result)]
+    if result.area is not None:
+        columns.append(("area", result.area))
+    lines = []
+    for each in report.activations:
+        cells, marks = [_name(each.spec, current)], [""]
+        for _, comparison in columns:
+            row = row_of(comparison, each.spec)
+            cells.append(_mean(row) if row else NONE)
+            marks.append(mark(comparison, each.spec))
+        lines.append(Line((*cells, converged(report, result, each.spec)), (*marks, "")))
+    notes = ["Accuracy in percent: mean over networks ± half the 95 % interval over networks."]
+    if result.area is not None:
+        notes.append("Area: mean accuracy over the EP range (trapezoid rule).")
+    if any(comparison.pairs for _, comparison in columns):
+        notes.append(f"{LEGEND}.")
+    return Table(
+        "Accuracy at each operating point",
+        ("activation", *(n for n, _ in columns), "converged"),
+        tuple(lines),
+        tuple(notes),
+    )
+
+
+def ranking(report: Report, comparison: Comparison, caption: str) -> Table:
+    """One comparison in full, the highest mean first."""
+    current = current_activation(report)
+    compared = current is not None and bool(comparison.pairs)
+    sampled = any(row.samples for row in comparison.rows)
+    beside = [name for name in ("clean", "quantised") if any(getattr(row, name) is not None for row in comparison.rows)]
+    columns = ["activation", "rank", "accuracy [%]", "95 % over networks"]
+    columns += ["95 % over samples, these networks only"] if sampled else []
+    columns += [f"minus {current} [points]"] if compared else []
+    columns += [{"clean": "clean [%]", "quantised": "quantised only [%]"}[name] for name in beside]
+    columns += ["converged"]
+    strips = _strips(comparison)
+    lines = []
+    for row, strip in zip(comparison.rows, strips, strict=True):
+        cells = [_name(row.activation, current), _rank(row, comparison), percent(row.accuracy), span(row.networks)]
+        cells += [span(row.samples)] if sampled else []
+        if compared and current is not None:
+            cells.append(_difference(difference_from(comparison, row.activation, current)))
+        cells += [NONE if (value := getattr(row, name)) is None else percent(value) for name in beside]
+        cells.append(f"{row.converged} of {len(row.per_seed)}")
+        leads = bool(comparison.pairs) and row.activation in comparison.leaders
+        lines.append(Line(tuple(cells), lead=leads, strip=strip))
+    notes = [power(comparison)]
+    notes += [f"Equal in every network: {listed(map(plain, tie))}." for tie in comparison.exact_ties]
+    if compared:
+        notes.append("Differences with intervals for all pairs at once; * significant.")
+    return Table(
+        caption, tuple(columns), tuple(lines), tuple(note for note in notes if note), plain(verdict(comparison))
+    )
+
+
+def audit(report: Report, model: str) -> Table:
+    """Operating points × sensors of one model: accuracy with its interval over samples and draws."""
+    results = [result for result in report.results if result.model == model]
+    labels = list(dict.fromkeys(each.point.label for result in results for each in ordered(result)))
+    lines = []
+    for label in labels:
+        cells = []
+        for result in results:
+            rows = [row for each in result.points if each.point.label == label for row in each.comparison.rows[:1]]
+            cells.append(f"{percent(rows[0].accuracy)} ({span(rows[0].samples)})" if rows else NONE)
+        lines.append(Line((label, *cells)))
+    return Table(
+        f"Accuracy of {plain(model)} in percent",
+        ("operating point", *(plain(sensor_name(result.sensor)) for result in results)),
+        tuple(lines),
+        ("In brackets the 95 % interval over test samples and draws: these networks only.",),
+    )
+
+
+def learning_rates(report: Report) -> Table | None:
+    """What each learning rate of the grid gave on validation under noise; None where none was chosen."""
+    if not report.tuning:
+        return None
+    grid = sorted({trial.learning_rate for each in report.tuning for trial in each.trials})
+    several = len(report.results) > 1
+    lines = []
+    for each in report.tuning:
+        tried = {trial.learning_rate: trial.validation_accuracy for trial in each.trials}
+        place = (f"{plain(each.model)} on {plain(each.sensor)}",) if several else ()
+        cells = (percent(tried[rate]) if rate in tried else NONE for rate in grid)
+        lines.append(Line((plain(each.activation), *place, plain(each.train_ep), *cells, number(each.chosen))))
+    place = ("where",) if several else ()
+    return Table(
+        "Learning rate chosen for each activation",
+        ("activation", *place, "trained at EP", *(f"{number(rate)} [%]" for rate in grid), "chosen"),
+        tuple(lines),
+        (
+            "Validation accuracy under noise for each rate of the grid; the same grid and budget for each activation."
+            if grid
+            else "The rate was fixed and not tried against others.",
+        ),
+    )
+
+
+def point_caption(point: OperatingPoint) -> str:
+    """What an operating point is, with the size of its noise."""
+    if point.kind != "ep":
+        return {"clean": "Clean: the sensor's channel off", "quantised": "Quantised only: rounding without noise"}[
+            point.kind
+        ]
+    parts = [f"σ = {number(point.sigma_steps)} steps"] if point.sigma_steps is not None else []
+    parts += [f"as a converter sees it EP {number(point.ep_adc)}"] if point.ep_adc is not None else []
+    return f"{point.label} ({', '.join(parts)})" if parts else point.label
+
+
+def ordered(result: Result) -> list[PointResult]:
+    """Clean, quantised only, then the EPs, weakest noise first."""
+    kinds = {"clean": 0, "quantised": 1, "ep": 2}
+    return sorted(result.points, key=lambda each: (kinds[each.point.kind], each.point.ep or 0.0))
+
+
+def row_of(comparison: Comparison, activation: str) -> Row | None:
+    """The row of one activation."""
+    return next((row for row in comparison.rows if row.activation == activation), None)
+
+
+def mark(comparison: Comparison, activation: str) -> str:
+    """Whether an activation wins, is tied for the lead, or neither."""
+    if not comparison.pairs or activation not in comparison.leaders:
+        return ""
+    return WINS if comparison.winner == activation else TIED
+
+
+def converged(report: Report, result: Result, activation: str) -> str:
+    """Of all networks trained with one activation for this result, how many converged."""
+    place = (result.model, result.sensor.key, activation)
+    found = [cell.converged for cell in report.training if (cell.model, cell.sensor, cell.activation) == place]
+    return f"{sum(found)} of {len(found)}" if found else NONE
+
+
+def _mean(row: Row) -> str:
+    return percent(row.accuracy) + (f" ± {half_width(row.networks, row.accuracy)}" if row.networks else "")
+
+
+def _name(activation: str, current: str | None) -> str:
+    return f"{plain(activation)} (current)" if activation == current else plain(activation)
+
+
+def _rank(row: Row, comparison: Comparison) -> str:
+    if not comparison.pairs:
+        return NONE
+    shared = sum(other.rank == row.rank for other in comparison.rows) > 1
+    return f"{row.rank}{TIED if shared else ''}{f' {WINS}' if comparison.winner == row.activation else ''}"
+
+
+def _difference(pair: Pair | None) -> str:
+    if pair is None:
+        return NONE
+    sign = " *" if pair.significant else ""
+    return f"{points(pair.difference)} ({points(pair.lower)} to {points(pair.upper)}){sign}"
+
+
+def _strips(comparison: Comparison) -> Sequence[Strip | None]:
+    """Intervals over networks, on the scale that holds all of this table's."""
+    ends = [end for row in comparison.rows if row.networks for end in (row.networks.lower, row.networks.upper)]
+    if not ends:
+        return [None] * len(comparison.rows)
+    low, high = max(0.0, min(ends)), min(1.0, max(ends))
+    width = (high - low) or 1.0
+
+    def place(accuracy: float) -> float:
+        return round(min(max((accuracy - low) / width, 0.0), 1.0), 4)
+
+    return [
+        Strip(place(row.networks.lower), place(row.accuracy), place(row.networks.upper)) if row.networks else None
+        for row in comparison.rows
+    ]

@@ -1,0 +1,29 @@
+"""Fixtures that several test files share."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from robustcheck.reporting.report import Report
+
+_SPEC = importlib.util.spec_from_file_location("synthetic_report", Path(__file__).with_name("synthetic_report.py"))
+_synthetic = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_synthetic)
+
+
+@pytest.fixture(scope="session")
+def build_report() -> Callable[..., Report]:
+    """Makes a synthetic report; see `synthetic_report.build` for what can be chosen."""
+    return _synthetic.build
+
+
+@pytest.fixture(scope="session")
+def compare_report(build_report: Callable[..., Report]) -> Report:
+    return build_report()
+
+
+@pytest.fixture(scope="session")
+def audit_report(build_report: Callable[..., Report]) -> Report:
+    return build_report("audit", bits=(2, 3, 4))

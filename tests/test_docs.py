@@ -1,0 +1,63 @@
+"""Every command that the documentation or a --help shows is one that the command line takes."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from robustcheck.cli.main import cli, main
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
+
+
+def commands(group=cli, path=()):
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+def lines_of(text):
+    """Command lines in indented or fenced text; a comment after two spaces does not count."""
+    text = text.replace("\\\n", " ")
+    for line in text.splitlines():
+        found = re.match(r"\s*(?:\$ )?(robustcheck [a-z-].*)", line)
+        if found:
+            yield re.split(r"\s{2,}", found[1].strip())[0]
+
+
+def documented():
+    for page in PAGES:
+        for block in re.findall(r"```[a-z]*\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S):
+            yield from ((page.name, line) for line in lines_of(block))
+    yield from (("--help", line) for line in lines_of(cli.help or ""))
+    for path, command in commands():
+        yield from ((" ".join(path), line) for line in lines_of(command.help or ""))
+
+
+@pytest.mark.parametrize(("where", "line"), sorted(set(documented())))
+def test_a_documented_command_is_understood(where, line):
+    arguments = shlex.split(line)[1:]
+    command, name = cli, "robustcheck"
+    while isinstance(command, click.Group):
+        if arguments[0].startswith("-"):
+            return
+        name, command, arguments = command.resolve_command(click.Context(command), arguments)
+    with command.make_context(name, arguments):
+        pass
+
+
+@pytest.mark.parametrize("path", [path for path, _ in commands()], ids=" ".join)
+def test_help_has_examples(path, capsys):
+    assert main([*path, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(rf"Examples:\n\s+robustcheck {path[0]}", text)
+
+
+def test_every_command_is_in_the_readme():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    missing = [name for name in cli.commands if f"robustcheck {name}" not in text]
+    assert missing == []

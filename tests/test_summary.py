@@ -1,0 +1,124 @@
+"""The sentences say what the comparison allows, and no more."""
+
+import re
+
+import pytest
+
+from robustcheck.reporting.summary import passages, summary
+from robustcheck.reporting.verdict import difference_from, verdict
+
+
+def section(report, heading):
+    return " ".join(next(each.sentences for each in passages(report) if each.heading == heading))
+
+
+def test_a_winner_is_named_only_where_it_wins(build_report):
+    report = build_report(activations=("relu", "gelu"), diverge=False)
+    answer = section(report, "The answer")
+    won = {each.point.ep for each in report.results[0].points if each.comparison.winner == "gelu" and each.point.ep}
+    assert won
+    assert won != {0.2, 0.4, 0.6, 0.8}
+    said = re.search(r"gelu wins at EP ([^:]*):", answer)[1]
+    assert {float(each) for each in re.findall(r"0\.\d", said)} == won
+    assert "no significant winner" in answer
+
+
+def test_ties_are_never_called_best(compare_report, audit_report, build_report):
+    for report in (compare_report, audit_report, build_report(diverge=False), build_report(seeds=1)):
+        assert not re.search(r"\bbest\b", " ".join(summary(report)))
+
+
+def test_gap_to_the_current_activation_has_its_interval(build_report):
+    report = build_report(diverge=False)
+    point = next(each for each in report.results[0].points if each.point.ep == 0.8)
+    top = point.comparison.rows[0]
+    relu = next(row for row in point.comparison.rows if row.activation == "relu")
+    pair = next(p for p in point.comparison.pairs if {p.a, p.b} == {"relu", top.activation})
+    gap = 100 * (top.accuracy - relu.accuracy)
+    lower, upper = sorted((abs(100 * pair.lower), abs(100 * pair.upper)))
+    interval = f"(interval for all pairs at once: {lower:.1f} to {upper:.1f})"
+    expected = f"{gap:.1f} points below {top.activation} at EP 0.8 {interval}"
+    assert expected in section(report, "The answer")
+
+
+def test_pairs_read_the_same_both_ways(compare_report):
+    comparison = compare_report.results[0].points[0].comparison
+    pair = comparison.pairs[0]
+    turned = difference_from(comparison, pair.b, pair.a)
+    assert (turned.difference, turned.lower, turned.upper) == (-pair.difference, -pair.upper, -pair.lower)
+    assert turned.significant == pair.significant
+    assert difference_from(comparison, pair.a, pair.a) is None
+
+
+def test_what_could_have_been_seen_is_said(compare_report):
+    text = section(compare_report, "How sure this is")
+    sizes = [100 * p.comparison.detectable_difference for p in compare_report.results[0].points if p.point.ep]
+    assert f"a difference of {min(sizes):.1f} to {max(sizes):.1f} points" in text
+    assert "The unit is the trained network" in text
+    assert "Ranks are by test accuracy and therefore descriptive" in text
+    assert "not converged: 1 of aptx" in text
+
+
+def test_learning_rates_at_the_edge_of_the_grid_are_named(compare_report):
+    grid = {trial.learning_rate for trial in compare_report.tuning[0].trials}
+    edge = [each.activation for each in compare_report.tuning if each.chosen in (min(grid), max(grid))]
+    assert edge
+    sentence = next(each for each in summary(compare_report) if each.startswith("At the edge of the grid"))
+    assert all(name in sentence for name in edge)
+    assert "relu," not in sentence
+
+
+def test_a_fixed_learning_rate_is_admitted(compare_report):
+    fixed = tuple(each.model_copy(update={"trials": (), "chosen": 0.002}) for each in compare_report.tuning)
+    text = section(compare_report.model_copy(update={"tuning": fixed}), "How sure this is")
+    assert "not tuned but fixed at 0.002" in text
+
+
+def test_choice_rests_on_validation(compare_report):
+    means = {}
+    for cell in compare_report.training:
+        means.setdefault(cell.activation, []).append(cell.validation_accuracy)
+    first = max(means, key=lambda name: sum(means[name]))
+    assert f"which is what a choice may rest on: {first} (" in section(compare_report, "What to do")
+
+
+def test_one_seed_says_nothing_about_winners(build_report):
+    report = build_report(seeds=1)
+    assert "No winner can be named" in section(report, "The answer")
+    assert "--seeds 5" in section(report, "What to do")
+
+
+@pytest.mark.parametrize(
+    ("winner", "leaders", "expected"),
+    [
+        ("gelu", ("gelu",), "gelu wins: significantly better than each of the other 5."),
+        (None, ("gelu", "silu"), "No significant winner: gelu and silu are tied for the lead."),
+        (
+            None,
+            ("relu", "leaky_relu", "gelu", "silu", "mish", "aptx"),
+            "No significant winner: all 6 activations are tied.",
+        ),
+    ],
+)
+def test_verdict(compare_report, winner, leaders, expected):
+    comparison = compare_report.results[0].points[0].comparison
+    assert verdict(comparison.model_copy(update={"winner": winner, "leaders": leaders})) == expected
+
+
+def test_several_results_are_told_apart(build_report):
+    answers = next(
+        each for each in passages(build_report(bits=(2, 4), seeds=3)) if each.heading == "The answer"
+    ).sentences
+    assert [each.split(":")[0] for each in answers] == ["adc-2bit (3 steps, 2 bits)", "adc-4bit (15 steps, 4 bits)"]
+
+
+def test_failures_ask_for_another_run(compare_report):
+    from robustcheck.reporting.report import Failure
+
+    failed = compare_report.model_copy(update={"failures": (Failure(cell="0", what="gelu", error="no memory"),)})
+    assert "1 cell could not be finished" in section(failed, "What to do")
+
+
+def test_empty_results_still_make_a_summary(compare_report):
+    nothing = compare_report.results[0].model_copy(update={"points": (), "area": None})
+    assert summary(compare_report.model_copy(update={"results": (nothing,), "training": (), "tuning": ()}))

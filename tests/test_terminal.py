@@ -1,0 +1,74 @@
+"""The terminal's ranking table is whole at any width, and hostile names cannot steer the terminal."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from robustcheck.reporting.terminal import print_report
+
+
+def printed(report, width=100, encoding="utf-8", **options):
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding, newline="")
+    print_report(report, Console(file=file, width=width, **options))
+    file.flush()
+    return raw.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_every_mean_is_there_and_fits(compare_report, audit_report, width):
+    for report in (compare_report, audit_report):
+        text = printed(report, width)
+        assert max(map(len, text.splitlines())) <= width
+        assert "\x1b" not in text
+        for result in report.results:
+            for each in result.points:
+                for row in each.comparison.rows:
+                    assert f"{100 * row.accuracy:.1f}" in text
+
+
+def test_leaders_and_winners_are_marked(build_report):
+    report = build_report(activations=("relu", "gelu"), diverge=False)
+    lines = printed(report, 120).splitlines()
+    columns = ["clean", "quantised", 0.2, 0.4, 0.6, 0.8]
+    points = {each.point.ep or each.point.kind: each.comparison for each in report.results[0].points}
+    gelu = re.findall(r"\d+\.\d( [★=])?", next(line for line in lines if line.startswith("gelu")))
+    winner = next(line for line in lines if line.startswith("winner")).split()[1:]
+    for column, mark, name in zip(columns, gelu, winner, strict=False):
+        assert (mark == " ★") == (points[column].winner == "gelu")
+        assert name == (points[column].winner or "tie")
+    assert " ★" in gelu
+
+
+def test_colour_only_on_a_terminal(compare_report):
+    assert "\x1b[" in printed(compare_report, force_terminal=True)
+    assert "\x1b[" not in printed(compare_report)
+
+
+def test_plain_encodings_are_served(compare_report):
+    text = printed(compare_report, encoding="ascii")
+    assert "gelu" in text
+    assert "97." in text
+
+
+def test_hostile_names_neither_steer_nor_style(build_report):
+    report = build_report(activations=("relu", "\x1b[2J[red]x[/red]\x9b31m\u202e"), model="[bold]m\r\n")
+    text = printed(report, force_terminal=True, color_system=None)
+    assert "[red]x[/red]" in text
+    assert "[bold]m" in text
+    assert not set(text) & {"\x1b", "\x9b", "\u202e", "\r"}
+
+
+def test_long_names_and_many_activations_fit(build_report):
+    names = ("relu", *(f"some_activation(with={i}, many_parameters=0.12345678901234567890)" for i in range(7)))
+    text = printed(build_report(activations=names), 60)
+    assert max(map(len, text.splitlines())) <= 60
+
+
+def test_audit_is_a_table_a_sensor_without_winner(audit_report):
+    text = printed(audit_report)
+    assert "adc-3bit" in text
+    assert "winner" not in text
+    assert "these networks only" in text
