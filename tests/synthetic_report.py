@@ -54,6 +54,7 @@ def comparison(names: list[str], accuracy: np.ndarray, converged: np.ndarray, sa
                     "upper": difference + width,
                     "p_value": min(1.0, max(0.0, p)),
                     "significant": significant,
+                    "seeds_needed": seeds_for(difference, sd),
                 }
             )
             beaten[names[j]] += significant
@@ -88,6 +89,12 @@ def comparison(names: list[str], accuracy: np.ndarray, converged: np.ndarray, sa
         "detectable_difference": detectable,
         "seeds_needed": needed,
     }
+
+
+def seeds_for(difference: float, sd: float) -> int | None:
+    """Seeds that would show a difference, roughly."""
+    wanted = math.ceil(2 * (5 * sd / difference) ** 2) if difference else 1001
+    return max(2, wanted) if wanted <= 1000 else None
 
 
 def point(kind: str, ep: float | None, steps: int) -> dict:

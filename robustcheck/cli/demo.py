@@ -18,6 +18,7 @@ TRAINING = {
     "train_ep": "mixed",
     "epochs": 16,
     "learning_rates": (0.003, 0.01, 0.03),
+    "tuning_seeds": 2,
 }
 
 _AUDIT_TEXT = """

@@ -86,6 +86,7 @@ class TrainingPolicy(_Frozen):
     Attributes:
         mode: `scratch` re-initialises, `finetune` starts from the given weights, `none` swaps without training.
         train_ep: `matched` trains a network for each EP, `mixed` one over all EPs (one a step), a number one at it.
+        schedule: `cosine` rises over the first 5 % of the steps, then falls to zero; `constant` keeps the rate.
         learning_rates: the grid, tried on validation under noise for each activation; a single one is not tried.
         tuning_seeds: trained networks for each rate of the grid, with seeds of their own.
         patience: epochs without a better validation accuracy before training stops; 0 never stops early.

@@ -19,6 +19,7 @@ from robustcheck.study.evaluation import evaluate_network, ranges
 from robustcheck.study.plan import TrainingPolicy
 
 VALIDATION_DRAWS = 1
+WARM_UP = 0.05
 
 
 @dataclass(frozen=True)
@@ -180,4 +181,10 @@ def _optimizer(policy: TrainingPolicy, network: nn.Module, rate: float) -> torch
 
 
 def _rate_factor(policy: TrainingPolicy, step: int, steps: int) -> float:
-    return 1.0 if policy.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))
+    """Of the peak rate: `cosine` rises linearly over the first 5 % of the steps, then falls to zero as a cosine does."""
+    if policy.schedule == "constant":
+        return 1.0
+    rising = WARM_UP * steps
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / (steps - rising))))
