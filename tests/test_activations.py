@@ -523,3 +523,10 @@ def test_cost_is_timed_beside_relu_and_leaves_the_threads_alone() -> None:
     pau = cost(activation("pau"), elements=2**14, repeats=5)
     assert pau.forward_ns > 2 * pau.relu_forward_ns  # some twenty passes over the tensor against one
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(("scale", "bits"), [(1, 6.326), (2, 5.326)])
+def test_gradient_bits_near_zero(scale, bits):
+    # facts: log2(1 / (G_s'(1/64) − G_s'(0)))
+    _, slopes = value_and_derivative(activation(f"interpolate(relu, gelu, i=1, s={scale})"), [0.0, 1 / 64])
+    assert math.log2(1 / (slopes[1] - slopes[0])) == pytest.approx(bits, abs=5e-4)

@@ -9,6 +9,7 @@ from analogvnn.nn.normalize.Clamp import Clamp
 from scipy import stats
 
 from robustcheck.sensing.converter import Converter
+from robustcheck.sensing.error_probability import noise_sigma
 from robustcheck.sensing.kernels import cpu, reference
 from robustcheck.sensing.random import stream_key
 
@@ -62,8 +63,6 @@ def test_noise_is_distributed_as_analogvnns(form):
 @pytest.mark.parametrize("ep", [0.2, 0.5, 0.8])
 @pytest.mark.parametrize("noise", ["gaussian", "uniform", "laplace"])
 def test_a_value_on_a_code_centre_changes_code_with_the_error_probability(ep, noise):
-    from robustcheck.sensing.error_probability import noise_sigma
-
     steps, n = 8, 200_000
     x = torch.full((1, n), 4 / steps)
     out = Converter("aod", steps, noise_sigma(ep, steps, noise=noise), noise)(x, KEY, ids(1), 0)
@@ -73,13 +72,31 @@ def test_a_value_on_a_code_centre_changes_code_with_the_error_probability(ep, no
 @pytest.mark.parametrize(("ep", "steps"), [(0.3, 3), (0.5, 15)])
 def test_clamped_data_err_less_often_at_the_edges(ep, steps):
     # facts: EP(1 − 1/(2p + 1)) for uniform codes of the signed range
-    from robustcheck.sensing.error_probability import noise_sigma
-
     codes = torch.arange(-steps, steps + 1, dtype=torch.float32) / steps
     x = codes.repeat(20_000)[None]
     out = Converter("aod", steps, noise_sigma(ep, steps), signed=True)(x, KEY, ids(1), 0)
     frequency = ((out - x).abs() > 0.5 / steps).double().mean().item()
     assert frequency == pytest.approx(ep * (1 - 1 / (2 * steps + 1)), abs=5 * 0.5 / x.numel() ** 0.5)
+
+
+def test_uniform_values_err_less_often_at_the_edges():
+    # facts: EP(1 − 1/(4p)) for uniform values: noise after rounding, compared with the codes before it
+    ep, steps, n = 0.5, 7, 400_000
+    values = torch.tensor(np.random.default_rng(1).uniform(-1, 1, n), dtype=torch.float32)[None]
+    codes = Converter("aod", steps, 0.0, signed=True)(values, KEY, ids(1), 0)
+    out = Converter("aod", steps, noise_sigma(ep, steps), signed=True)(codes, KEY, ids(1), 0)
+    frequency = ((out - codes).abs() > 0.5 / steps).double().mean().item()
+    assert frequency == pytest.approx(ep * (1 - 1 / (4 * steps)), abs=5 * 0.5 / n**0.5)
+
+
+@pytest.mark.parametrize(("classes", "floor"), [(10, 0.797), (100, 2.667)])
+def test_logits_after_an_aod_bound_the_loss_from_below(classes, floor):
+    logits = torch.full((1, classes), -9.0)
+    logits[0, 3] = 9.0
+    out = Converter("aod", 15, 0.0, signed=True)(logits, KEY, ids(1), 0)
+    loss = torch.nn.functional.cross_entropy(out, torch.tensor([3])).item()
+    assert loss == pytest.approx(np.log(np.e + (classes - 1) / np.e) - 1, abs=1e-6)
+    assert loss == pytest.approx(floor, abs=5e-4)
 
 
 @pytest.mark.parametrize("noise_first", [True, False])

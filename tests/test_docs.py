@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+from robustcheck.cli.demo import ACTIVATIONS, EPS
 from robustcheck.cli.main import cli, main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,3 +62,33 @@ def test_every_command_is_in_the_readme():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     missing = [name for name in cli.commands if f"robustcheck {name}" not in text]
     assert missing == []
+
+
+def leaves(group=cli, path=()):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from leaves(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), list(leaves()), ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_every_command_prints_json_on_request(path, command):
+    assert "--json" in {option for parameter in command.params for option in parameter.opts}
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S)
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["report"].results[0].points
+    assert float(capsys.readouterr().out.splitlines()[0]) > 0.5
+
+
+def test_the_readme_shows_the_demo():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in (*ACTIVATIONS, *(f"EP {ep:g}" for ep in EPS)):
+        assert re.search(rf"^.*\b{name}\b.*$", text, flags=re.M), name

@@ -61,7 +61,7 @@ def test_help_does_not_import_torch():
         (["sensors", "show", "absent.toml"], 2, "absent.toml: cannot be read"),
         (["models", "show", "digits-convnets"], 2, "did you mean 'digits-convnet'"),
         (["audit", "digits-convnet", "--ep", "1.5"], 2, "expected 0 < EP < 1, got 1.5"),
-        (["audit", "digits-convnet", "--bits", "40"], 2, "sensors.0.bits"),
+        (["audit", "digits-convnet", "--bits", "40"], 2, "40.0 is not in the range"),
         (["audit", "digits-convnet", "--bits", "4", "--steps", "15"], 2, "--bits or --steps"),
         (["audit", "digits-convnet", "--device", "abacus"], 2, "--device"),
         (["audit", "torchvision:resnet18"], 2, "--data: expected a data set"),

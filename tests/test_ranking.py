@@ -324,3 +324,8 @@ def test_area_is_a_mean_accuracy_over_the_range():
     for bad in (np.array([0.1, 0.1, 0.2, 0.3]), np.array([0.1, 0.2])):
         with pytest.raises(InvalidValueError, match="error probabilities"):
             area(bad, accuracy)
+
+
+def test_tukeys_range_of_a_6_by_3_block():
+    # facts: 3.47 standard errors of a difference
+    assert comparison._range_quantile(0.05, 6, 5 * 2) == pytest.approx(3.47, abs=5e-3)

@@ -1,6 +1,9 @@
 """A tiny study end to end: the same report at any number of jobs, and after being killed at random points."""
 
+import dataclasses
+import importlib
 import json
+import linecache
 import os
 import signal
 import sqlite3
@@ -143,7 +146,7 @@ def test_the_report_counts_what_the_store_holds(undisturbed):
             ep = cell.contestant.train_ep
             correct = store.prediction(loaded.hash(cell), f"ep={ep}").predicted == labels
             assert correct.shape == (2, len(labels))
-            (point,) = [p for p in result.points if f"{p.point.ep:g}" == ep]
+            (point,) = [p for p in result.points if repr(p.point.ep) == ep]
             (row,) = [r for r in point.comparison.rows if r.activation == cell.contestant.activation]
             assert row.per_seed[cell.seed] == pytest.approx(correct.mean(), abs=1e-12)
             (packed,) = [p for p in report.predictions if p.cell == loaded.hash(cell) and p.point == f"ep={ep}"]
@@ -178,6 +181,61 @@ def test_more_seeds_reuse_the_cells_that_are_there(undisturbed, tmp_path):
     report = run_study(TINY.model_copy(update={"seeds": 3}), tmp_path, progress=made.append)
     assert max(p.done for p in made) - min(p.done for p in made) == 6
     assert len(report.results[0].points[0].comparison.rows[0].per_seed) == 3
+
+
+def audit_of(model, folder, eps=(0.5,), **data):
+    return run_study(
+        Study.create(
+            kind="audit",
+            models=[{"spec": model}],
+            data={"spec": "digits", "max_samples": 60, **data},
+            sensors=[{"spec": "adc-4bit"}],
+            eps=list(eps),
+            draws=1,
+        ),
+        folder,
+    )
+
+
+def test_neighbouring_error_probabilities_stay_apart(tmp_path):
+    eps = (0.1234561, 0.1234562, 0.9999999)
+    points = audit_of("digits-convnet", tmp_path, eps).results[0].points
+    assert tuple(point.point.ep for point in points[2:]) == eps
+    assert points[2].point.sigma < points[3].point.sigma < points[4].point.sigma
+
+
+def test_a_cell_is_made_anew_when_the_models_code_changes(tmp_path, monkeypatch):
+    code = """
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+    def forward(self, x):
+        return self.layer(x.flatten(1)) * 1.0
+def build():
+    return Net()
+"""
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for factor in ("1.0", "-1.0"):
+        (tmp_path / "changing_net.py").write_text(code.replace("* 1.0", f"* {factor}"))
+        sys.modules.pop("changing_net", None)
+        linecache.clearcache()
+        importlib.invalidate_caches()
+        found.append(audit_of("changing_net:build", tmp_path / "out"))
+    sys.modules.pop("changing_net", None)
+    assert found[0].models[0].sha256 != found[1].models[0].sha256
+    assert found[0].predictions != found[1].predictions
+
+
+def test_a_device_is_part_of_a_cell():
+    loaded = load_study(TINY)
+    cell = tuning_cells(loaded)[0]
+    assert dataclasses.replace(loaded, device="cuda:0").hash(cell) != loaded.hash(cell)
+    assert dataclasses.replace(loaded, device="cuda:1").hash(cell) == dataclasses.replace(loaded, device="cuda:0").hash(
+        cell
+    )
 
 
 def test_a_diverging_run_counts_with_the_accuracy_it_has():

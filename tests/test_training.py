@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from robustcheck import channel, evaluate, load_data, load_model, train
-from robustcheck.errors import FileFormatError
+from robustcheck import channel, evaluate, load_data, load_model, load_sensor, train
+from robustcheck.errors import FileFormatError, InvalidValueError, UnknownNameError, UsageError
 from robustcheck.networks.recipes import load_recipe
 from robustcheck.sensing.analog import NoisyNetwork
 from robustcheck.sensing.channel import sensor
@@ -135,3 +135,33 @@ def test_batch_norm_trains_and_dropout_repeats(data):
     assert runs[0].train_loss == runs[1].train_loss
     assert runs[0].model.network[2].num_batches_tracked > 0
     assert runs[0].scales == runs[1].scales != {}
+
+
+def test_training_takes_what_a_user_has_at_hand(model, data):
+    short = {"epochs": 1}
+    by_name = train(model, data, "adc-2bit", (0.5,), policy=short)
+    by_profile = train(model, data, load_sensor("adc-2bit"), (0.5,), policy=TrainingPolicy(epochs=1))
+    by_channel = train(model, data, channel("adc-2bit", ep=0.5), policy=short)
+    assert by_name.model.sha256 == by_profile.model.sha256 == by_channel.model.sha256
+    clean = train(model, data, policy=short)
+    inside = train(model, data, channel("adc-2bit", ep=0.5, placement="network", range="unit"), policy=short)
+    assert len({by_name.model.sha256, clean.model.sha256, inside.model.sha256}) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("adc-2bit",), InvalidValueError, "eps: expected at least one error probability with a sensor"),
+        ((None, (0.5,)), InvalidValueError, "eps: expected none without a sensor"),
+        (("adc-2bit", (1.5,)), InvalidValueError, "expected 0 < EP < 1"),
+        (("adc-2bits", (0.5,)), UnknownNameError, "did you mean 'adc-2bit'"),
+    ],
+)
+def test_training_refuses_noise_that_is_half_stated(model, data, arguments, error, message):
+    with pytest.raises(error, match=message):
+        train(model, data, *arguments)
+
+
+def test_training_refuses_an_unknown_policy(model, data):
+    with pytest.raises(UsageError, match="policy: epochz"):
+        train(model, data, policy={"epochz": 3})

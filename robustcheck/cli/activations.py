@@ -108,7 +108,8 @@ def show(name: str, points: tuple[float, ...], cost: bool, as_json: bool) -> Non
 @click.option(
     "--range", "bounds", type=float, nargs=2, default=(-4, 4), metavar="LOW HIGH", help="Of x; -4 4 if not given."
 )
-def plot(names: tuple[str, ...], out: Path, bounds: tuple[float, float]) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plot(names: tuple[str, ...], out: Path, bounds: tuple[float, float], as_json: bool) -> None:
     """Draw activation functions and their derivatives into one PNG or SVG file.
 
     \b
@@ -126,7 +127,8 @@ def plot(names: tuple[str, ...], out: Path, bounds: tuple[float, float]) -> None
     from robustcheck.reporting.charts import function_chart, save
 
     save(function_chart(curves), out)
-    click.echo(f"wrote {out}")
+    specs = [each.name for each in curves]
+    click.echo(_json({"file": str(out), "activations": specs}) if as_json else f"wrote {out}")
 
 
 def _json(content: Any) -> str:

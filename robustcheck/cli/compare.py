@@ -45,7 +45,7 @@ def _training_options(command: Any) -> Any:
         click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True),
         click.option("--optimizer", type=click.Choice(["adam", "adamw", "sgd"]), default="adam", show_default=True),
         click.option("--schedule", type=click.Choice(["cosine", "constant"]), default="cosine", show_default=True),
-        click.option("--weight-decay", type=float, default=0.0, show_default=True),
+        click.option("--weight-decay", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True),
         click.option(
             "--patience",
             type=click.IntRange(0),
@@ -56,10 +56,10 @@ def _training_options(command: Any) -> Any:
         click.option(
             "--lr",
             "rates",
-            type=float,
+            type=click.FloatRange(0, 10, min_open=True, max_open=True),
             multiple=True,
             help="Learning rate; several make the grid that is tried on validation. "
-            "0.0001, 0.0003, 0.001 if not given; 0.001, 0.003, 0.01 from scratch.",
+            "0.0003, 0.001, 0.003 if not given; 0.001, 0.003, 0.01 from scratch.",
         ),
         click.option(
             "--lr-seeds",

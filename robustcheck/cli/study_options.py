@@ -73,11 +73,17 @@ def sensor_options(command: _Command) -> _Command:
             metavar="NAME",
             help="Profile by name or ./FILE.toml (repeatable); adc-4bit if not given.",
         ),
-        click.option("--bits", multiple=True, type=float, metavar="B", help="Override the resolution (repeatable)."),
+        click.option(
+            "--bits",
+            multiple=True,
+            type=click.FloatRange(1, 16),
+            metavar="B",
+            help="Override the resolution (repeatable).",
+        ),
         click.option(
             "--steps",
             multiple=True,
-            type=int,
+            type=click.IntRange(1, 65535),
             metavar="P",
             help="The same as steps per unit, p = 2^b − 1 (repeatable).",
         ),
@@ -140,7 +146,12 @@ def run_options(default_out: str, default_jobs: Callable[[], int] | int) -> Call
                 help="Folder for the report and the store; run again to go on where it stopped.",
             ),
             click.option("--charts", is_flag=True, help="Also write each chart as PNG and SVG."),
-            click.option("--save-study", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.toml"),
+            click.option(
+                "--save-study",
+                type=click.Path(path_type=Path, dir_okay=False),
+                metavar="FILE.toml",
+                help="Also write the study as a file that says the same as these options.",
+            ),
             click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, and nothing else."),
             click.option("-q", "--quiet", is_flag=True, help="No progress."),
         )
@@ -238,6 +249,8 @@ def run_and_report(params: Mapping[str, Any], study: Study) -> int:
             command=shlex.join(["robustcheck", *sys.argv[1:]]),
         )
     written = write_report(report, out, charts=params["charts"])
+    for note in report.data.notes:
+        click.echo(f"note: {note}", err=True)
     if params["as_json"]:
         click.echo(report.to_json(), nl=False)
     elif not params.get("silent"):

@@ -19,7 +19,7 @@ from robustcheck.networks import factories
 from robustcheck.networks.fitting import check_fit, read_class_names
 from robustcheck.networks.inputs import ChannelOrder, InputSpec, Layout
 from robustcheck.networks.recipes import load_recipe, recipe_network
-from robustcheck.networks.weights import check_finite, load_weights, model_sha256
+from robustcheck.networks.weights import check_finite, load_weights, model_sha256, module_source
 from robustcheck.sensing.random import torch_seed
 
 __all__ = ["InputSpec", "Model", "check_fit", "initialise", "load_model", "model_hash", "read_class_names"]
@@ -59,6 +59,7 @@ class _Loaded:
     input: InputSpec
     build: Callable[[], nn.Module]
     classes: tuple[str, ...] | None = None
+    code: str = ""
 
 
 def load_model(
@@ -118,7 +119,7 @@ def load_model(
         network = loaded.network.to(device).eval()
     except (RuntimeError, NotImplementedError, AssertionError) as error:
         raise ModelError(f"{spec}: cannot be put on device {device}: {error}") from error
-    digest = model_hash(network, spec_of_input)
+    digest = model_hash(network, spec_of_input, loaded.code)
     return Model(network, spec_of_input, loaded.classes or names, spec, digest, loaded.build)
 
 
@@ -145,9 +146,12 @@ def initialise(model: Model, seed: int) -> Model:
     return replace(model, network=network, sha256=model_hash(network, model.input))
 
 
-def model_hash(network: nn.Module, spec_of_input: InputSpec) -> str:
-    """SHA-256 of architecture, parameters, buffers and input spec; equal hashes mean equal outputs."""
-    return model_sha256(network, json.dumps(spec_of_input.as_dict(), sort_keys=True))
+def model_hash(network: nn.Module, spec_of_input: InputSpec, code: str = "") -> str:
+    """SHA-256 of architecture, parameters, buffers and input spec, of a user's own source, and of `code` that built it.
+
+    It does not see what a user's modules import from other modules of theirs.
+    """
+    return model_sha256(network, json.dumps(spec_of_input.as_dict(), sort_keys=True) + code)
 
 
 def _reset(network: nn.Module, origin: str) -> None:
@@ -186,7 +190,7 @@ def _load_factory(request: _Request) -> _Loaded:
     network = build()
     if request.weights is not None:
         load_weights(network, request.weights)
-    return _Loaded(network, InputSpec(), build)
+    return _Loaded(network, InputSpec(), build, code=module_source(request.spec.partition(":")[0]))
 
 
 def _refuse(what: str, way_out: str) -> Callable[[_Request], _Loaded]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import pickle
 import re
+import sys
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -19,6 +21,7 @@ from robustcheck.errors import ModelError, UnsafeFileError, UsageError
 MAX_BYTES: Final = 8 * 2**30
 _NESTED: Final = ("state_dict", "model_state_dict", "model")
 _SHOWN: Final = 5
+_LIBRARIES: Final = ("torch", "torchvision", "robustcheck")
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
@@ -54,8 +57,18 @@ def check_finite(network: nn.Module, origin: str) -> None:
             )
 
 
+def module_source(name: str) -> str:
+    """The source of a user's own Python module; empty for libraries, whose versions are recorded, and where unknown."""
+    if name.split(".")[0] in _LIBRARIES:
+        return ""
+    try:
+        return inspect.getsource(sys.modules[name])
+    except (KeyError, OSError, TypeError):
+        return ""
+
+
 def model_sha256(network: nn.Module, identity: str = "") -> str:
-    """Hash of the architecture (classes and options of all modules) and of all parameters and buffers.
+    """Hash of the architecture (classes and options of all modules, the source of a user's own) and of all tensors.
 
     Args:
         network: on any device.
@@ -70,6 +83,8 @@ def model_sha256(network: nn.Module, identity: str = "") -> str:
         # Functions among the options are shown with their address, which changes from run to run.
         options = re.sub(r" at 0x[0-9a-fA-F]+", "", module.extra_repr())
         digest.update(f"{path}\0{kind.__module__}.{kind.__qualname__}\0{options}\0".encode())
+    for name in sorted({type(module).__module__ for module in network.modules()}):
+        digest.update(module_source(name).encode())
     for name, tensor in network.state_dict().items():
         if isinstance(tensor, Tensor):
             digest.update(f"{name}\0{tuple(tensor.shape)}\0{tensor.dtype}\0".encode())

@@ -15,7 +15,7 @@ from robustcheck.analysis.intervals import network_interval, sample_interval
 from robustcheck.analysis.ranking import area, exact_ties, rank
 from robustcheck.reporting import report as doc
 from robustcheck.sensing.channel import Channel, Sensor
-from robustcheck.study.cells import AS_IS, Cell, LoadedStudy
+from robustcheck.study.cells import AS_IS, Cell, LoadedStudy, points
 from robustcheck.study.plan import NUMERICS, content_hash
 from robustcheck.study.runner import Outcome, environments
 from robustcheck.study.store import Store
@@ -70,7 +70,7 @@ def build_report(outcome: Outcome, store: Store, provenance: dict[str, Any]) -> 
         predictions=tuple(
             doc.Predictions(cell=hashes[cell], point=point, draws=len(correct), correct=_pack_bits(correct))
             for cell in cells
-            for point in _points(cell)
+            for point in points(cell.contestant)
             for correct in [_correct(loaded, store, hashes[cell], point)]
         ),
         sample_ids=_pack(loaded.data.test.sample_ids.numpy().astype("<i8").tobytes()),
@@ -98,10 +98,6 @@ def _pack_bits(correct: Bools) -> str:
 
 def _pack(raw: bytes) -> str:
     return base64.b64encode(zlib.compress(raw, 9)).decode("ascii")
-
-
-def _points(cell: Cell) -> list[str]:
-    return ["clean", "quantised", *(f"ep={ep:g}" for ep in cell.contestant.eval_eps)]
 
 
 def _correct(loaded: LoadedStudy, store: Store, hash: str, point: str) -> Bools:
@@ -212,24 +208,24 @@ def _result(
     study = loaded.study
     mine = [cell for cell in cells if (cell.contestant.model, cell.contestant.sensor) == (model, sensor)]
     bound = loaded.sensors[sensor]
-    points: list[doc.PointResult] = []
+    found: list[doc.PointResult] = []
     accuracies: list[NDArray[np.float64]] = []
     blocks: list[Block] = []
-    plain = [] if study.training.train_ep == "matched" and study.training.mode != "none" else ["clean", "quantised"]
-    for name in [*plain, *(f"ep={ep:g}" for ep in study.eps)]:
-        block = _block(loaded, [cell for cell in mine if name in _points(cell)])
-        if not block:
+    plain = study.training.train_ep != "matched" or study.training.mode == "none"
+    named = {name: ep for cell in mine for name, ep in points(cell.contestant).items()}
+    for name, ep in sorted(named.items(), key=lambda item: item[1] or 0.0):
+        block = _block(loaded, [cell for cell in mine if name in points(cell.contestant)])
+        if not block or (ep is None and not plain):
             continue
-        ep = None if name in ("clean", "quantised") else float(name.removeprefix("ep="))
         comparison, accuracy = _compare(loaded, store, block, hashes, name, inside=bound.placement == "network")
-        points.append(doc.PointResult(point=_operating_point(bound, name, ep), comparison=comparison))
+        found.append(doc.PointResult(point=_operating_point(bound, name, ep), comparison=comparison))
         if ep is not None:
             accuracies.append(accuracy)
             blocks.append(block)
     return doc.Result(
         model=_model_key(loaded, model),
         sensor=_sensor(bound),
-        points=tuple(points),
+        points=tuple(found),
         area=_area(loaded, store, accuracies, blocks, hashes),
     )
 

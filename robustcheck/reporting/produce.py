@@ -54,9 +54,9 @@ def run_study(
         with tempfile.TemporaryDirectory(prefix="robustcheck-") as folder:
             return run_study(study, folder, jobs=jobs, device=device, download=download, progress=progress)
     started = time.time()
-    loaded = load_study(study, download=download)
+    loaded = load_study(study, device=device, download=download)
     with Store(Path(out), study.document()) as store:
-        outcome = runner.run(loaded, store, jobs=jobs, device=device, progress=progress)
+        outcome = runner.run(loaded, store, jobs=jobs, progress=progress)
         return build_report(outcome, store, _provenance(command, started, jobs, device))
 
 

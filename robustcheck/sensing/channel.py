@@ -180,6 +180,8 @@ def channel(
     steps: int | None = None,
     noise: Noise = "gaussian",
     form: Form = "aod",
+    placement: Placement = "sensor",
+    range: Range = "calibrated",
 ) -> Channel:
     """A channel that noises images as a sensor does.
 
@@ -187,15 +189,27 @@ def channel(
         spec: name or path of a profile, a profile, or a `Sensor`.
         ep: error probability in (0, 1); None quantises without noise.
         seed: study seed.
-        bits, steps, noise, form: see `sensor`.
+        bits: override the resolution, 1 to 16.
+        steps: the same as steps per unit, 1 to 65535; not together with `bits`.
+        noise: gaussian, uniform or laplace.
+        form: aod (noise, clamp, quantise) or doa (clamp, quantise, noise).
+        placement: sensor (the input alone), or network: `train` and `evaluate` then noise every layer and weight too.
+        range: of the layers, for placement network: calibrated (from the training data) or unit ([−1, 1]).
 
     Returns:
         A callable `channel(images, sample_ids, draw)`; see `Channel`.
+
+    Raises:
+        UnknownNameError: no such sensor, noise, form, placement or range.
+        InvalidValueError: a number out of its range.
 
     >>> images = torch.full((2, 1, 2, 2), 0.5)
     >>> noisy = channel("adc-2bit", ep=0.5)(images)
     >>> noisy.shape, bool(((noisy * 3).round() / 3 - noisy).abs().max() < 1e-6)
     (torch.Size([2, 1, 2, 2]), True)
     """
-    bound = spec if isinstance(spec, Sensor) else sensor(spec, bits=bits, steps=steps, noise=noise, form=form)
+    if isinstance(spec, Sensor):
+        bound = spec
+    else:
+        bound = sensor(spec, bits=bits, steps=steps, noise=noise, form=form, placement=placement, range=range)
     return Channel(bound, None if ep is None else check_ep(ep), seed)

@@ -81,6 +81,7 @@ class LoadedStudy:
     activations: tuple[str, ...]
     replaced: tuple[dict[str, tuple[str, ...]], ...]
     """For each model, the paths that each activation is put at; empty for an audit."""
+    device: str = "cpu"
 
     @cached_property
     def current(self) -> tuple[str | None, ...]:
@@ -88,12 +89,13 @@ class LoadedStudy:
         return tuple(current_activation(model.network) for model in self.models)
 
     def hash(self, cell: Cell) -> str:
-        """Content hash of all that decides the cell's numbers."""
+        """Content hash of all that decides the cell's numbers, the type of the device among it."""
         who = cell.contestant
         policy = self.study.training.model_dump(mode="json", exclude={"learning_rates", "tuning_seeds", "train_ep"})
         return content_hash(
             {
                 "numerics": NUMERICS,
+                "device": self.device.partition(":")[0],
                 "model": self.model_document(who.model),
                 "data": self.data.sha256,
                 "preprocessing": self.data.preprocessing.as_dict(),
@@ -115,7 +117,7 @@ class LoadedStudy:
         return {"sha256": model.sha256, "input": model.input.as_dict()}
 
 
-def load_choice(choice: ModelChoice, data: Dataset, *, device: str = "cpu", download: bool = False) -> Model:
+def load_choice(choice: ModelChoice, data: Dataset, *, download: bool = False) -> Model:
     """The model of a study, told how many classes the data has."""
     return load_model(
         choice.spec,
@@ -127,11 +129,10 @@ def load_choice(choice: ModelChoice, data: Dataset, *, device: str = "cpu", down
         channel_order=choice.channel_order,
         classes=data.classes,
         download=download,
-        device=device,
     )
 
 
-def load_study(study: Study, *, download: bool = False) -> LoadedStudy:
+def load_study(study: Study, *, device: str = "cpu", download: bool = False) -> LoadedStudy:
     """Load data and models, and check all that can be checked before the first cell runs."""
     sensors = tuple(choice.bind() for choice in study.sensors)
     keys = [sensor.key for sensor in sensors]
@@ -160,13 +161,13 @@ def load_study(study: Study, *, download: bool = False) -> LoadedStudy:
             if own is not None and own not in contestants:
                 contestants.insert(0, own)
     if study.kind == "audit":
-        return LoadedStudy(study, data, models, tuple(sites), sensors, (AS_IS,), ({},) * len(models))
+        return LoadedStudy(study, data, models, tuple(sites), sensors, (AS_IS,), ({},) * len(models), device)
     unique = tuple(dict.fromkeys(contestants))
     replaced = tuple(
         {spec: tuple(site.path for site in swap_activation(model.network, spec).replaced) for spec in unique}
         for model in models
     )
-    return LoadedStudy(study, data, models, tuple(sites), sensors, unique, replaced)
+    return LoadedStudy(study, data, models, tuple(sites), sensors, unique, replaced, device)
 
 
 def _train_points(study: Study) -> list[tuple[str, tuple[float, ...], tuple[float, ...]]]:
@@ -175,10 +176,15 @@ def _train_points(study: Study) -> list[tuple[str, tuple[float, ...], tuple[floa
     if policy.mode == "none":
         return [("none", (), study.eps)]
     if policy.train_ep == "matched":
-        return [(f"{ep:g}", (ep,), (ep,)) for ep in study.eps]
+        return [(repr(ep), (ep,), (ep,)) for ep in study.eps]
     if policy.train_ep == "mixed":
         return [("mixed", study.eps, study.eps)]
-    return [(f"{policy.train_ep:g}", (policy.train_ep,), study.eps)]
+    return [(repr(policy.train_ep), (policy.train_ep,), study.eps)]
+
+
+def points(contestant: Contestant) -> dict[str, float | None]:
+    """What is evaluated: the names of the operating points in the store, and their EPs."""
+    return {"clean": None, "quantised": None, **{f"ep={ep!r}": ep for ep in contestant.eval_eps}}
 
 
 def contestants(loaded: LoadedStudy) -> tuple[Contestant, ...]:

@@ -20,7 +20,7 @@ NUMERICS = 1
 """Version of all that decides numbers: raise it when a change of the code changes any accuracy."""
 
 SCRATCH_RATES = (1e-3, 3e-3, 1e-2)
-FINETUNE_RATES = (1e-4, 3e-4, 1e-3)
+FINETUNE_RATES = (3e-4, 1e-3, 3e-3)
 
 Probability = Annotated[float, Field(gt=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, lt=10)]
@@ -48,7 +48,7 @@ class DataChoice(_Frozen):
 
     spec: str = Field(min_length=1)
     split_seed: int = Field(default=0, ge=0, lt=2**63)
-    max_samples: int | None = Field(default=None, ge=10)
+    max_samples: int | None = Field(default=None, ge=1)
     resize: Size | None = None
     crop: Size | None = None
     flip: bool = False

@@ -33,6 +33,7 @@ from robustcheck.study.cells import (
     LoadedStudy,
     contestants,
     load_study,
+    points,
     ranking_cells,
     tuning_cells,
 )
@@ -88,21 +89,18 @@ OnProgress = Callable[[Progress], None]
 Execute = Callable[[list[Cell]], Iterable[tuple[Cell, CellResult | str]]]
 
 
-def run(
-    loaded: LoadedStudy, store: Store, *, jobs: int = 1, device: str = "cpu", progress: OnProgress = lambda _: None
-) -> Outcome:
+def run(loaded: LoadedStudy, store: Store, *, jobs: int = 1, progress: OnProgress = lambda _: None) -> Outcome:
     """Tune the learning rates, then train and evaluate every network; cells that the store holds are not run again.
 
     Args:
         loaded: from `load_study`.
         store: where finished cells go; only this process writes.
         jobs: worker processes of one thread each; 1 runs the cells in this process.
-        device: where networks train and run.
         progress: called after each cell.
     """
     tuning = tuning_cells(loaded)
     stage = "networks" if loaded.study.training.mode != "none" else "evaluation"
-    with _executor(loaded, jobs, device) as execute:
+    with _executor(loaded, jobs) as execute:
         failures = _run_missing(loaded, tuning, store, jobs, execute, progress, "learning rates")
         choices = _choose(loaded, tuning, store, {failure.hash for failure in failures})
         cells = ranking_cells(loaded, {choice.contestant: choice.rate for choice in choices})
@@ -110,7 +108,7 @@ def run(
     return Outcome(loaded, cells, choices, tuple(failures))
 
 
-def run_cell(loaded: LoadedStudy, cell: Cell, device: str = "cpu") -> CellResult:
+def run_cell(loaded: LoadedStudy, cell: Cell) -> CellResult:
     """Make one cell: initialise or load, swap, train, evaluate. Uses one thread."""
     started = time.time()
     with one_thread():
@@ -125,11 +123,11 @@ def run_cell(loaded: LoadedStudy, cell: Cell, device: str = "cpu") -> CellResult
                 policy=loaded.study.training,
                 learning_rate=cell.learning_rate or 0.0,
                 seed=cell.seed,
-                device=device,
+                device=loaded.device,
             )
         else:
-            trained = _untrained(loaded, cell, model, device)
-        predictions = {} if cell.purpose == "tune" else _evaluate(loaded, cell, trained, device)
+            trained = _untrained(loaded, cell, model)
+        predictions = {} if cell.purpose == "tune" else _evaluate(loaded, cell, trained)
     environment = {"seconds": round(time.time() - started, 3), "finished": time.time(), "versions": versions()}
     return CellResult(_record(loaded, cell, trained), predictions, environment)
 
@@ -164,23 +162,22 @@ def _contestant(loaded: LoadedStudy, cell: Cell) -> Model:
     return replace(model, network=network, sha256=model_hash(network, model.input))
 
 
-def _untrained(loaded: LoadedStudy, cell: Cell, model: Model, device: str) -> Trained:
+def _untrained(loaded: LoadedStudy, cell: Cell, model: Model) -> Trained:
     sensor = loaded.sensors[cell.contestant.sensor]
-    noisy = NoisyNetwork(model.network.to(device), model.input.normalise, sensor.placement)
-    scales = ranges(noisy, loaded.data, Channel(sensor, None), device)
+    noisy = NoisyNetwork(model.network.to(loaded.device), model.input.normalise, sensor.placement)
+    scales = ranges(noisy, loaded.data, Channel(sensor, None), loaded.device)
     return Trained(model, scales, (), (), None)
 
 
-def _evaluate(loaded: LoadedStudy, cell: Cell, trained: Trained, device: str) -> dict[str, Prediction]:
+def _evaluate(loaded: LoadedStudy, cell: Cell, trained: Trained) -> dict[str, Prediction]:
     sensor = loaded.sensors[cell.contestant.sensor]
-    network = trained.model.network.to(device)
+    network = trained.model.network.to(loaded.device)
     noisy = NoisyNetwork(network, trained.model.input.normalise, sensor.placement)
-    channels: dict[str, Channel | None] = {"clean": None, "quantised": Channel(sensor, None, cell.seed)}
-    channels |= {f"ep={ep:g}": Channel(sensor, ep, cell.seed) for ep in cell.contestant.eval_eps}
     found = {}
-    for point, channel in channels.items():
+    for point, ep in points(cell.contestant).items():
+        channel = None if point == "clean" else Channel(sensor, ep, cell.seed)
         evaluation = evaluate_network(
-            noisy, loaded.data.test, channel, draws=loaded.study.draws, scales=trained.scales, device=device
+            noisy, loaded.data.test, channel, draws=loaded.study.draws, scales=trained.scales, device=loaded.device
         )
         found[point] = Prediction(evaluation.predicted, evaluation.probability)
     return found
@@ -246,16 +243,16 @@ def _run_missing(
 
 
 @contextmanager
-def _executor(loaded: LoadedStudy, jobs: int, device: str) -> Iterator[Execute]:
+def _executor(loaded: LoadedStudy, jobs: int) -> Iterator[Execute]:
     """Runs cells here, or in workers that start with the first cell and serve every stage."""
     if jobs == 1:
-        yield lambda cells: ((cell, _attempt(loaded, cell, device)) for cell in cells)
+        yield lambda cells: ((cell, _attempt(loaded, cell)) for cell in cells)
         return
     pool = ProcessPoolExecutor(
         jobs,
         mp_context=get_context("spawn"),
         initializer=_start_worker,
-        initargs=(loaded.study.model_dump_json(), device),
+        initargs=(loaded.study.model_dump_json(), loaded.device),
     )
     try:
         yield lambda cells: _distribute(pool, cells)
@@ -279,10 +276,10 @@ def _distribute(pool: ProcessPoolExecutor, cells: list[Cell]) -> Iterator[tuple[
             ) from error
 
 
-def _attempt(loaded: LoadedStudy, cell: Cell, device: str) -> CellResult | str:
+def _attempt(loaded: LoadedStudy, cell: Cell) -> CellResult | str:
     """The cell's result, or what went wrong in one line: one bad cell does not end a study."""
     try:
-        return run_cell(loaded, cell, device)
+        return run_cell(loaded, cell)
     except (RobustcheckError, RuntimeError, ValueError, ArithmeticError, LookupError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
 
@@ -301,7 +298,7 @@ def one_thread() -> Iterator[None]:
         cpu.set_threads(kernel_before)
 
 
-_worker: tuple[LoadedStudy, str] | None = None
+_worker: LoadedStudy | None = None
 
 
 def _start_worker(study_json: str, device: str) -> None:
@@ -309,7 +306,7 @@ def _start_worker(study_json: str, device: str) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker = load_study(Study.model_validate_json(study_json)), device
+    _worker = load_study(Study.model_validate_json(study_json), device=device)
 
 
 def _end_with_parent() -> None:
@@ -321,7 +318,7 @@ def _end_with_parent() -> None:
 
 def _work(cell: Cell) -> CellResult | str:
     assert _worker is not None
-    return _attempt(_worker[0], cell, _worker[1])
+    return _attempt(_worker, cell)
 
 
 def environments(store: Store, hashes: Iterable[str]) -> list[dict[str, object]]:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from robustcheck.data.datasets import Dataset
+from robustcheck.errors import InvalidValueError, UsageError
 from robustcheck.networks.loading import Model, model_hash
 from robustcheck.sensing.analog import NoisyNetwork, Scales
 from robustcheck.sensing.channel import Channel, Sensor
+from robustcheck.sensing.channel import sensor as bind
+from robustcheck.sensing.error_probability import check_ep
+from robustcheck.sensing.profile import SensorProfile
 from robustcheck.sensing.random import derived_seed, permutation, random_words, stream_key, torch_seed
 from robustcheck.study.evaluation import evaluate_network, ranges
 from robustcheck.study.plan import TrainingPolicy
@@ -60,10 +67,10 @@ def validation_accuracy(
 def train(
     model: Model,
     data: Dataset,
-    sensor: Sensor | None = None,
-    eps: tuple[float, ...] = (),
+    sensor: str | SensorProfile | Sensor | Channel | None = None,
+    eps: Sequence[float] = (),
     *,
-    policy: TrainingPolicy | None = None,
+    policy: TrainingPolicy | Mapping[str, Any] | None = None,
     learning_rate: float = 1e-3,
     seed: int = 0,
     device: str = "cpu",
@@ -73,9 +80,10 @@ def train(
     Args:
         model: from `load_model`; its present weights are where training starts.
         data: from `load_data`.
-        sensor: from `robustcheck.sensing.channel.sensor`; None trains on clean images.
+        sensor: a profile or its name (noise at the input), or a channel from `channel`, whose sensor, placement and
+            error probability are taken; None trains on clean images.
         eps: error probabilities; several are mixed, one drawn for each step.
-        policy: epochs, batch size, optimiser, schedule, early stopping.
+        policy: epochs, batch_size, optimizer, schedule, weight_decay, patience; see `Study`'s `training`.
         learning_rate: peak learning rate.
         seed: decides the order of the samples, the noise, dropout and augmentation.
         device: where to train.
@@ -83,17 +91,22 @@ def train(
     Returns:
         The trained model and its history. A run whose loss is not finite stops there and keeps its best epoch so far.
 
-    >>> from robustcheck import load_data, load_model
+    Raises:
+        InvalidValueError: a sensor without an error probability, or one outside (0, 1).
+        UsageError: a field of the policy is unknown or out of range.
+
+    >>> from robustcheck import channel, load_data, load_model
     >>> model, data = load_model("digits-convnet"), load_data("digits", max_samples=200)
-    >>> trained = train(model, data, policy=TrainingPolicy(epochs=1))
+    >>> trained = train(model, data, channel("adc-2bit", ep=0.5), policy={"epochs": 1})
     >>> len(trained.validation_curve)
     1
     """
-    policy = policy or TrainingPolicy()
+    policy = _policy(policy)
+    sensor, eps = _noise(sensor, eps)
     network = copy.deepcopy(model.network).to(device)
     noisy = NoisyNetwork(network, model.input.normalise, "sensor" if sensor is None else sensor.placement)
     channels: tuple[Channel | None, ...] = (
-        (None,) if sensor is None else tuple(Channel(sensor, ep, seed, "train") for ep in eps) or (None,)
+        (None,) if sensor is None else tuple(Channel(sensor, ep, seed, "train") for ep in eps)
     )
     validation = tuple(channel and replace(channel, stream="validation") for channel in channels)
     steps_an_epoch = max(1, len(data.train.labels) // policy.batch_size)
@@ -126,6 +139,32 @@ def train(
     trained = replace(model, network=network, sha256=model_hash(network, model.input))
     final = NoisyNetwork(network, model.input.normalise, noisy.placement)
     return Trained(trained, ranges(final, data, channels[0]), tuple(losses), tuple(curve), best_epoch)
+
+
+def _policy(given: TrainingPolicy | Mapping[str, Any] | None) -> TrainingPolicy:
+    if isinstance(given, TrainingPolicy):
+        return given
+    try:
+        return TrainingPolicy.model_validate(dict(given or {}))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise UsageError(f"policy: {problem['loc'][0]}: {problem['msg']}, got {problem['input']!r:.80}") from error
+
+
+def _noise(
+    sensor: str | SensorProfile | Sensor | Channel | None, eps: Sequence[float]
+) -> tuple[Sensor | None, tuple[float, ...]]:
+    """The sensor and the error probabilities that training is under."""
+    if isinstance(sensor, Channel):
+        eps = eps or (() if sensor.ep is None else (sensor.ep,))
+        sensor = sensor.sensor
+    if sensor is None:
+        if eps:
+            raise InvalidValueError("eps", expected="none without a sensor", got=tuple(eps), remedy="name a sensor")
+        return None, ()
+    if not eps:
+        raise InvalidValueError("eps", expected="at least one error probability with a sensor", got=())
+    return sensor if isinstance(sensor, Sensor) else bind(sensor), tuple(check_ep(ep) for ep in eps)
 
 
 def _train_epoch(
@@ -181,7 +220,7 @@ def _optimizer(policy: TrainingPolicy, network: nn.Module, rate: float) -> torch
 
 
 def _rate_factor(policy: TrainingPolicy, step: int, steps: int) -> float:
-    """Of the peak rate: `cosine` rises linearly over the first 5 % of the steps, then falls to zero as a cosine does."""
+    """Of the peak rate: `cosine` rises linearly over the first 5 % of the steps, then falls to zero."""
     if policy.schedule == "constant":
         return 1.0
     rising = WARM_UP * steps
