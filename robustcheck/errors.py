@@ -46,7 +46,9 @@ class UnknownNameError(UsageError):
             hint = f"did you mean {' or '.join(repr(n) for n in near)}?"
         else:
             hint = "known: " + ", ".join(names[:24]) + (", …" if len(names) > 24 else "")
-        super().__init__(f"unknown {kind} {name!r}; {hint}" + (f" {remedy}" if remedy else ""))
+        if remedy:
+            hint += ("" if hint.endswith("?") else ".") + f" {remedy}"
+        super().__init__(f"unknown {kind} {name!r}; {hint}")
 
 
 class FileFormatError(UsageError):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -35,17 +36,33 @@ def read_toml(path: Path, record: type[Record]) -> Record:
     try:
         return record.model_validate(document)
     except ValidationError as error:
-        raise FileFormatError(_explain(path, text, error)) from error
+        raise FileFormatError(_explain(path, text, error, record)) from error
 
 
-def _explain(path: Path, text: str, error: ValidationError) -> str:
+def _explain(path: Path, text: str, error: ValidationError, record: type[BaseModel]) -> str:
     lines = []
-    for problem in error.errors()[:5]:
-        field = [part for part in problem["loc"] if isinstance(part, str)]
-        got = "" if problem["type"] == "missing" else f", got {problem['input']!r:.80}"
+    problems = error.errors()
+    for problem in problems[:5]:
+        loc = problem["loc"]
+        # A list whose items are wrong is also "too short": that says nothing more.
+        if problem["type"] == "too_short" and any(p["loc"][: len(loc)] == loc != p["loc"] for p in problems):
+            continue
+        field = [part for part in loc if isinstance(part, str)]
+        got = "" if problem["type"] in ("missing", "extra_forbidden") else f", got {problem['input']!r:.80}"
         where = f"{path}, line {line_of(text, field)}" if field else str(path)
-        lines.append(f"{where}: field {'.'.join(field) or '(file)'}: {problem['msg']}{got}")
+        message = "unknown field" + _nearest(record, loc) if problem["type"] == "extra_forbidden" else problem["msg"]
+        lines.append(f"{where}: field {'.'.join(field) or '(file)'}: {message.removeprefix('Value error, ')}{got}")
     return "\n".join(lines)
+
+
+def _nearest(record: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    """What an unknown field may have been meant to be."""
+    for part in loc[:-1]:
+        inner = record.model_fields.get(str(part)) if isinstance(part, str) else None
+        kinds = [] if inner is None else [inner.annotation, *get_args(inner.annotation)]
+        record = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), record)
+    near = difflib.get_close_matches(str(loc[-1]), record.model_fields, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(record.model_fields)}"
 
 
 def line_of(text: str, field: Sequence[str]) -> int:

@@ -141,6 +141,57 @@ def test_the_given_network_is_not_changed_but_shares_its_weights():
     assert torch.equal(noisy(images, IDS, 0, None), net(normalise(images)))
 
 
+def test_a_bias_of_zero_takes_the_range_of_its_weight():
+    layer = nn.Linear(4, 3)
+    nn.init.zeros_(layer.bias)
+    scales = NoisyNetwork(layer, lambda x: x, "network").calibrate([torch.rand(8, 4)])
+    assert scales["network:bias"] == scales["network:weight"] == layer.weight.abs().max().item()
+
+
+def test_all_layers_that_read_the_image_take_it_as_it_is():
+    class TwoStems(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(6, 6, bias=False), nn.Linear(6, 6, bias=False)
+            for layer in (self.one, self.two):
+                nn.init.eye_(layer.weight)
+
+        def forward(self, x):
+            return torch.stack([self.one(x.view(-1, 6)), self.two(x)], 1)
+
+    noisy = NoisyNetwork(TwoStems(), lambda x: (x - 0.5) / 0.25, "network")
+    image = torch.full((3, 6), 0.9)
+    quiet = Channel(sensor("adc-16bit", placement="network", range="unit"), None)
+    # Standardised 0.9 is 1.6: a second DOA would cut it to 1 before the layer; the AOD cuts both alike after it.
+    seen = []
+    for layer in (noisy.network.one, noisy.network.two):
+        layer.layer.register_forward_pre_hook(lambda _, args: seen.append(args[0].max().item()))
+    noisy(image, IDS, 0, quiet)
+    assert seen == pytest.approx([1.6, 1.6], abs=1e-3)
+
+
+def test_a_weight_that_is_read_outside_its_layer_is_refused():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return F.linear(self.layer(x), self.layer.weight)
+
+    noisy = NoisyNetwork(Tied(), lambda x: x, "network")
+    with pytest.raises(PlacementError, match=r"reads layer\.weight outside"):
+        noisy(torch.rand(3, 4), IDS, 0, channel(range="unit"))
+
+
+def test_rows_that_belong_to_no_sample_are_refused():
+    from robustcheck.errors import InvalidValueError
+
+    noisy = NoisyNetwork(nn.Linear(4, 2), lambda x: x, "network")
+    with pytest.raises(InvalidValueError, match="a multiple of the 3 samples"):
+        noisy(torch.rand(4, 4), IDS, 0, channel(range="unit"))
+
+
 def test_weight_noise_is_one_realisation_for_all_samples_of_a_draw():
     layer = nn.Linear(4, 2)
     noisy = NoisyNetwork(layer, lambda x: x, "network")

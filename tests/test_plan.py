@@ -71,6 +71,27 @@ def test_a_wrong_field_of_a_file_is_named_with_its_line(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seeds = 5", "sedes = 5", r"field sedes: unknown field; did you mean 'seeds'\?$"),
+        ("seeds = 5", "seeds = true", r"field seeds: .*got True"),
+        ('"gelu"', '"gelo"', r"field activations: unknown activation 'gelo'; did you mean 'gelu'"),
+        ('"adc-4bit"', '"adc-99bit"', r"field sensors\.spec: unknown sensor 'adc-99bit'"),
+        ("epochs = 30", "epoch = 30", r"field training\.epoch: unknown field; did you mean 'epochs'\?$"),
+        ("0.2,", "1.2,", r"^[^\n]*field eps: Input should be less than 1, got 1\.2$"),
+    ],
+)
+def test_a_typo_in_a_file_is_named_with_its_line_and_a_hint(tmp_path, old, new, message):
+    path = tmp_path / "study.toml"
+    text = study().to_toml()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    with pytest.raises(FileFormatError, match=message) as caught:
+        Study.load(path)
+    assert str(caught.value).startswith(f"{path}, line ")
+
+
+@pytest.mark.parametrize(
     ("texts", "eps"),
     [
         (("0.5",), (0.5,)),

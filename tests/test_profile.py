@@ -47,7 +47,7 @@ def test_a_profile_of_ones_own(tmp_path):
     [
         ("value = 10", "value = ten", r"mine\.toml: not valid TOML.*line 6"),
         ("value = 10", 'value = "ten"', r"mine\.toml, line 6: field bits\.value: .*got 'ten'"),
-        ("value = 10", "value = 10\nvolts = 3", r"line 7: field bits\.volts: Extra inputs"),
+        ("value = 10", "value = 10\nvolts = 3", r"line 7: field bits\.volts: unknown field; known: value"),
         ('source = "a guess"', "", r"line 5: field bits\.source: Field required"),
         ('kind = "converter"', 'kind = "camera"', r"line 2: field kind"),
         ("value = 10", "value = 17", r"field bits: expected a whole number of bits from 1 to 16, got 17 bit"),

@@ -14,8 +14,10 @@ import time
 import numpy as np
 import pytest
 from scipy import stats
+from torch import nn
 
 from robustcheck import Report, Study, load_data, run_study
+from robustcheck.errors import ModelError, UsageError
 from robustcheck.reporting.build import unpack_correct
 from robustcheck.study.cells import TUNING_SEED, contestants, load_study, ranking_cells, tuning_cells
 from robustcheck.study.runner import above_chance
@@ -227,6 +229,128 @@ def build():
     sys.modules.pop("changing_net", None)
     assert found[0].models[0].sha256 != found[1].models[0].sha256
     assert found[0].predictions != found[1].predictions
+
+
+NETWORKS = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class InPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(256, 10)
+    def forward(self, x):
+        return self.head(F.relu(self.conv(x), inplace=True).flatten(1))
+
+class Asserts(InPlace):
+    def forward(self, x):
+        assert not self.training, "only for use"
+        return super().forward(x)
+
+class NotANumber(InPlace):
+    def forward(self, x):
+        return super().forward(x) * float("nan")
+
+class Folds(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.patch, self.act, self.head = nn.Linear(32, 8), nn.ReLU(), nn.Linear(16, 10)
+    def forward(self, x):
+        patches = self.patch(x.reshape(len(x) * 2, 32))
+        return self.head(self.act(patches).reshape(len(x), 16))
+"""
+
+
+@pytest.fixture
+def own_networks(tmp_path, monkeypatch):
+    (tmp_path / "own_networks.py").write_text(NETWORKS)
+    monkeypatch.chdir(tmp_path)
+    importlib.invalidate_caches()
+    yield
+    sys.modules.pop("own_networks", None)
+
+
+def compare_of(model, **changes):
+    settings = {
+        "models": [{"spec": model}],
+        "data": {"spec": "digits", "max_samples": 60},
+        "sensors": [{"spec": "adc-4bit", "placement": "network"}],
+        "eps": [0.5],
+        "activations": ["relu"],
+        "seeds": 2,
+        "draws": 2,
+        "training": {"epochs": 1, "learning_rates": [0.001]},
+    }
+    return run_study(Study.create(**{**settings, **changes}))
+
+
+@pytest.mark.parametrize("name", ["InPlace", "Folds"])
+def test_networks_that_write_in_place_or_fold_patches_into_the_batch(own_networks, name):
+    one, two = compare_of(f"own_networks:{name}"), compare_of(f"own_networks:{name}")
+    assert not one.failures
+    assert text_without_provenance(one) == text_without_provenance(two)
+
+
+def test_a_network_that_raises_is_a_failed_cell_and_not_the_end(own_networks):
+    report = compare_of("own_networks:Asserts")
+    assert [failure.error for failure in report.failures] == ["AssertionError: only for use"] * 2
+
+
+def test_a_network_that_answers_nan_is_refused(own_networks):
+    with pytest.raises(ModelError, match="expected finite logits"):
+        compare_of("own_networks:NotANumber")
+
+
+def test_contestants_that_failed_are_left_out_and_the_others_are_ranked(monkeypatch):
+    from robustcheck.study import runner
+
+    real = runner.train
+
+    def train(model, *arguments, **settings):
+        if any(isinstance(module, nn.SiLU) for module in model.network.modules()):
+            raise RuntimeError("no silu today")
+        return real(model, *arguments, **settings)
+
+    monkeypatch.setattr(runner, "train", train)
+    report = compare_of("digits-convnet", activations=["gelu", "silu"])
+    assert {failure.error for failure in report.failures} == {"RuntimeError: no silu today"}
+    (point,) = report.results[0].points
+    assert {row.activation for row in point.comparison.rows} == {"relu", "gelu"}
+
+
+def test_untrained_swaps_are_judged_on_validation_too():
+    report = compare_of("digits-convnet", seeds=1, activations=["gelu"], training={"mode": "none"})
+    assert all(0 < cell.validation_accuracy <= 1 for cell in report.training)
+
+
+def test_a_shipped_model_is_not_tested_on_what_it_was_trained_on():
+    with pytest.raises(UsageError, match="--split-seed: expected 0"):
+        compare_of("digits-convnet", data={"spec": "digits", "max_samples": 60, "split_seed": 7})
+
+
+def test_convergence_is_judged_by_the_validation_splits_own_majority(tmp_path):
+    # Most of the training data are of one class, the test split is balanced: always naming that class is no learning.
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [180, 20])
+    np.savez(
+        tmp_path / "skewed.npz",
+        images=rng.random((200, 8, 8), dtype=np.float32),
+        labels=labels,
+        test_images=rng.random((40, 8, 8), dtype=np.float32),
+        test_labels=np.repeat([0, 1], 20),
+        class_names=np.array(["many", "few"]),
+    )
+    (tmp_path / "own_binary.py").write_text(
+        "from torch import nn\n\ndef build():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 2))\n"
+    )
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:
+        patch.chdir(tmp_path)
+        report = compare_of("own_binary:build", data={"spec": "npz:skewed.npz"})
+    assert all(cell.validation_accuracy > 0.85 for cell in report.training)
+    assert not any(cell.converged for cell in report.training)
 
 
 def test_a_device_is_part_of_a_cell():

@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except RobustcheckError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {_printable(str(error))}", err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; what is finished is stored, and the same command goes on from there", err=True)
@@ -67,6 +67,11 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {_printable(str(error))}", err=True)
         return RobustcheckError.exit_code
     return code if isinstance(code, int) else 0
+
+
+def _printable(text: str) -> str:
+    """Without the control characters that a file name or a foreign error could send to the terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)

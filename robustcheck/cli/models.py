@@ -98,8 +98,8 @@ def show(model: str, weights: str | None, classes: str | None, download: bool, a
         lines.add_row("input " + name.replace("_", " "), Text(_readable(value)))
     lines.add_row("activation", str(facts["activation"] or "none found"))
     lines.add_row("noise in layers", "possible" if not uncovered else Text("not covered: " + "; ".join(uncovered)))
-    lines.add_row("sha256", found.sha256)
     console.print(lines)
+    console.print(f"sha256 {found.sha256}", soft_wrap=True, style="dim")
     console.print()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("activation site", "kind", "found as", "calls"):

@@ -100,6 +100,8 @@ def check_labels(labels: NDArray[Any], images: int, classes: int) -> None:
         raise DataError(f"labels: expected as many as images, {images}, got {len(labels)}")
     if len(labels) and (labels.min() < 0 or labels.max() >= classes):
         got = f"{labels.min()} to {labels.max()}"
+        if labels.min() < 0:
+            raise DataError(f"labels: expected integers from 0, got {got}")
         raise DataError(f"labels: expected 0 to {classes - 1}, for {classes} classes, got {got}; give all class names")
 
 

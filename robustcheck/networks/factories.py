@@ -34,8 +34,9 @@ def call_factory(spec: str) -> nn.Module:
             factory = reduce(getattr, attribute.split("."), module)
             network = factory() if callable(factory) and not isinstance(factory, nn.Module) else factory
         except (Exception, SystemExit) as error:
+            reason = " ".join(str(error).split())
             raise ModelError(
-                f"{spec}: expected a function that returns the network, got {type(error).__name__}: {error}; check "
+                f"{spec}: expected a function that returns the network, got {type(error).__name__}: {reason}; check "
                 f"that python -c 'from {module_name} import {attribute.split('.')[0]}' works in this folder"
             ) from error
     if not isinstance(network, nn.Module):

@@ -39,6 +39,10 @@ def check_fit(model: Model, dataset_shape: tuple[int, int, int], dataset_classes
             f"{model.origin}: expected (n, classes) logits, got {tuple(logits.shape)} {logits.dtype} for 2 images; "
             + _TASK
         )
+    if not bool(logits.isfinite().all()):
+        raise ModelError(
+            f"{model.origin}: expected finite logits, got NaN or infinity for a grey image; train it again"
+        )
     if logits.shape[1] != len(dataset_classes):
         raise ModelError(
             f"{model.origin}: expected {len(dataset_classes)} classes as in the data, got {logits.shape[1]} logits; "
@@ -89,7 +93,7 @@ def _forward(model: Model, shape: tuple[int, int, int]) -> object:
         wanted = "" if model.input.shape is None else f" (it was made for {model.input.shape})"
         raise ModelError(
             f"{model.origin}: expected a network that takes the data's images of shape {shape}, got "
-            f"{type(error).__name__}: {error}{wanted}; {_remedy(model, shape)}"
+            f"{type(error).__name__}: {' '.join(str(error).split())}{wanted}; {_remedy(model, shape)}"
         ) from error
     finally:
         for module, training in modes.items():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robustcheck import content
 from robustcheck.activations.catalogue import activation
 from robustcheck.analysis.intervals import network_interval, sample_interval
 from robustcheck.analysis.ranking import area, exact_ties, rank
@@ -124,6 +125,7 @@ def _model(loaded: LoadedStudy, index: int) -> doc.ModelSummary:
         spec=loaded.study.models[index].spec,
         origin=model.origin,
         sha256=model.sha256,
+        weights=_weights(loaded, index),
         parameters=sum(parameter.numel() for parameter in model.network.parameters()),
         input=model.input.as_dict(),
         activation=loaded.current[index],
@@ -132,6 +134,13 @@ def _model(loaded: LoadedStudy, index: int) -> doc.ModelSummary:
             for site in loaded.sites[index]
         ),
     )
+
+
+def _weights(loaded: LoadedStudy, index: int) -> str | None:
+    choice = loaded.study.models[index]
+    if choice.weights is not None:
+        return choice.weights
+    return "shipped" if choice.spec in content.names("models", ".toml") else None
 
 
 def _data(loaded: LoadedStudy) -> doc.DataSummary:
@@ -244,10 +253,14 @@ def _operating_point(sensor: Sensor, name: str, ep: float | None) -> doc.Operati
 
 
 def _block(loaded: LoadedStudy, cells: Sequence[Cell]) -> Block:
-    """Cells by activation, over the seeds that every activation has: a block must be whole to be compared."""
-    by_activation = {spec: {c.seed: c for c in cells if c.contestant.activation == spec} for spec in loaded.activations}
-    shared = set.intersection(*(set(found) for found in by_activation.values()))
-    return {spec: [found[seed] for seed in sorted(shared)] for spec, found in by_activation.items()} if shared else {}
+    """Cells by activation, over the seeds that they share: a block must be whole to be compared.
+
+    An activation of which no cell could be finished is left out; it is among the failures.
+    """
+    found = {spec: {c.seed: c for c in cells if c.contestant.activation == spec} for spec in loaded.activations}
+    found = {spec: by_seed for spec, by_seed in found.items() if by_seed}
+    shared = sorted(set.intersection(*map(set, found.values()))) if found else []
+    return {spec: [by_seed[seed] for seed in shared] for spec, by_seed in found.items()} if shared else {}
 
 
 def _compare(
@@ -281,7 +294,8 @@ def _area(
     hashes: dict[Cell, str],
 ) -> doc.Comparison | None:
     """The mean accuracy over the EP range, ranked like a point; None where a point or a seed is missing."""
-    if len(accuracies) < 2 or len(accuracies) != len(loaded.study.eps) or len({a.shape for a in accuracies}) != 1:
+    networks = {tuple((spec, cell.seed) for spec, cells in block.items() for cell in cells) for block in blocks}
+    if len(accuracies) < 2 or len(accuracies) != len(loaded.study.eps) or len(networks) != 1:
         return None
     under = area(np.array(loaded.study.eps), np.stack(accuracies, axis=-1))
     if under is None:

@@ -89,7 +89,7 @@ def accuracy_chart(report: Report, result: Result, wide: bool = True) -> Any:
     """
     names = [each.spec for each in report.activations]
     lines = {name: [(each, row) for each in result.points for row in _rows(each, name)] for name in names}
-    current = current_activation(report)
+    current = current_activation(report, result)
     labels = {name: f"{name} (current)" if name == current else name for name in names}
     networks = max((networks_each(each.comparison) for each in result.points), default=0)
     over = f"{networks} trained networks" if networks > 1 else "test samples and draws, these networks only"
@@ -114,7 +114,7 @@ def difference_chart(report: Report, result: Result, wide: bool = True) -> Any:
 
     None where nothing can be compared: no current activation, one network each, or no EP.
     """
-    current = current_activation(report)
+    current = current_activation(report, result)
     if current is None:
         return None
     found = difference_records(report, result, current)

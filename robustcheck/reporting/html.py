@@ -124,10 +124,12 @@ def _rankings(report: Report, result: Result) -> list[Table]:
     points = ordered(result)
     noisy = [each for each in points if each.point.kind == "ep"]
     still = [each for each in points if each.point.kind != "ep"]
-    tables = [ranking(report, each.comparison, point_caption(each.point)) for each in noisy]
+    tables = [ranking(report, result, each.comparison, point_caption(each.point)) for each in noisy]
     if result.area is not None:
-        tables.append(ranking(report, result.area, "Area under the accuracy–EP curve: mean accuracy over the EP range"))
-    return tables + [ranking(report, each.comparison, point_caption(each.point)) for each in still]
+        tables.append(
+            ranking(report, result, result.area, "Area under the accuracy–EP curve: mean accuracy over the EP range")
+        )
+    return tables + [ranking(report, result, each.comparison, point_caption(each.point)) for each in still]
 
 
 def _figures(report: Report, budget: _Budget) -> dict[str, Figure]:

@@ -52,9 +52,9 @@ def _result(report: Report, result: Result, charts: Mapping[str, str], index: in
     yield from _table(overview(report, result))
     details: list[str] = []
     for each in ordered(result):
-        details += _table(ranking(report, each.comparison, point_caption(each.point)))
+        details += _table(ranking(report, result, each.comparison, point_caption(each.point)))
     if result.area is not None:
-        details += _table(ranking(report, result.area, "Area under the accuracy–EP curve"))
+        details += _table(ranking(report, result, result.area, "Area under the accuracy–EP curve"))
     if details:
         yield _folded("Ranking at each operating point", details)
 

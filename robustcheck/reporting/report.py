@@ -125,6 +125,9 @@ class ModelSummary(_Record):
     origin: str
     sha256: str
     parameters: int
+    weights: str | None = Field(
+        description="where they come from; null: whatever its code makes, random if it does not load any"
+    )
     input: dict[str, Any]
     activation: str | None = Field(description="the activation found in the model; null where there is none")
     sites: tuple[SiteSummary, ...]

@@ -28,6 +28,10 @@ _TRAINED = {
 }
 _NOTABLE_LOSS = 0.05
 _MANY_SEEDS = 200
+_SECOND_LOOK = (
+    "Adding seeds to a study and testing again is a second look, and no longer errs in 5 % of the cases only: decide on"
+    " the number beforehand."
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,10 @@ def _tested(report: Report) -> str:
     if report.kind == "audit":
         return f"{listed(models)} as it is, without training, on {on}: {where}"
     names = [f"{each.spec} (current)" if each.current else each.spec for each in report.activations]
-    trained = _TRAINED.get(str(report.policy.get("mode")), "each trained the same way")
+    mode = str(report.policy.get("mode"))
+    trained = _TRAINED.get(mode, "each trained the same way")
+    if mode == "finetune" and any(model.weights is None for model in report.models):
+        trained = "each fine-tuned from what the model's own code makes (no --weights were given)"
     seeds = f" with {counted(report.seeds, 'seed')}" if report.training else ""
     return (
         f"{counted(len(names), 'activation')} ({listed(names, most=12)}) in {listed(models)} on"
@@ -117,7 +124,7 @@ def _answer(report: Report, result: Result) -> Iterator[str]:
         all_tied = len(leaders) == everybody
         who = f"all {everybody} activations are tied" if all_tied else f"{listed(leaders)} are tied for the lead"
         yield f"At {_where(eps, noisy)} there is no significant winner: {who}."
-    current = current_activation(report)
+    current = current_activation(report, result)
     if current is not None:
         yield from _standing(noisy, current)
     if result.area is not None:
@@ -185,7 +192,7 @@ def _certainty(report: Report) -> Iterator[str]:
             " differences are corrected for all pairs at one EP, not across EPs."
         )
     total = len(report.training)
-    if total:
+    if total and report.policy.get("mode") != "none":
         lost: dict[str, int] = defaultdict(int)
         for cell in report.training:
             lost[cell.activation] += not cell.converged
@@ -232,7 +239,7 @@ def _advice(report: Report, result: Result) -> Iterator[str]:
     noisy = [(ep, each.comparison) for ep, each in ep_points(result) if each.comparison.pairs]
     if not noisy:
         return
-    current = current_activation(report)
+    current = current_activation(report, result)
     won: dict[str, list[float]] = defaultdict(list)
     swap: dict[tuple[str, ...], list[float]] = defaultdict(list)
     keep: list[float] = []
@@ -246,7 +253,7 @@ def _advice(report: Report, result: Result) -> Iterator[str]:
         else:
             swap[_in_order(report, comparison.leaders)].append(ep)
     for name, eps in won.items():
-        yield f"At {at_eps(eps)} the candidate to swap in is {name}."
+        yield f"At {at_eps(eps)} {name} did significantly better than all others on the test split."
     for leaders, eps in swap.items():
         yield f"At {at_eps(eps)} {current} falls behind {listed(leaders)}; which of these to swap in is open."
     if keep:
@@ -262,11 +269,11 @@ def _advice(report: Report, result: Result) -> Iterator[str]:
     needed = [each.seeds_needed for _, each in noisy if each.winner is None and each.seeds_needed is not None]
     if behind and report.seeds < min(behind) <= _MANY_SEEDS:
         yield (
-            f"To learn whether {current} falls behind the highest mean, run again with --seeds {min(behind)} or more;"
-            " finished cells are kept."
+            f"To learn whether {current} falls behind the highest mean, plan a study with about --seeds {min(behind)}."
+            f" {_SECOND_LOOK}"
         )
     elif needed and report.seeds < min(needed) <= _MANY_SEEDS:
-        yield f"To break a tie, run again with --seeds {min(needed)} or more; finished cells are kept."
+        yield f"To break a tie, plan a study with about --seeds {min(needed)}. {_SECOND_LOOK}"
     elif needed and min(needed) > _MANY_SEEDS:
         yield "More seeds will hardly break the ties: the differences are small beside the spread between networks."
 
@@ -275,8 +282,8 @@ def _selection(report: Report) -> Iterator[str]:
     """What validation accuracy, on which a choice may rest, says."""
     found: dict[tuple[str, str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for cell in report.training:
-        accuracy = report.data.chance if cell.validation_accuracy is None else cell.validation_accuracy
-        found[cell.model, cell.sensor, cell.train_ep][cell.activation].append(accuracy)
+        if cell.validation_accuracy is not None:
+            found[cell.model, cell.sensor, cell.train_ep][cell.activation].append(cell.validation_accuracy)
     firsts: dict[str, list[str]] = defaultdict(list)
     for (model, sensor, train_ep), by_name in found.items():
         means = {name: fmean(accuracies) for name, accuracies in by_name.items()}
@@ -292,7 +299,9 @@ def _selection(report: Report) -> Iterator[str]:
 
 def _chores(report: Report) -> Iterator[str]:
     if report.seeds == 1 and len(report.activations) > 1:
-        yield "Train several networks an activation (--seeds 5) before choosing one."
+        untrained = report.policy.get("mode") == "none"
+        how = "--train finetune" if untrained else "--seeds 5"
+        yield f"Train several networks an activation ({how}) before choosing one."
     if report.failures:
         yield _unfinished(report)
 
@@ -315,6 +324,15 @@ def _audited(report: Report, result: Result) -> str:
     clean = still.get("clean")
     if clean is None or not noisy:
         return f"{text}."
+    lows = [
+        row.samples.lower
+        for each in result.points
+        if each.point.kind == "clean"
+        for row in each.comparison.rows
+        if row.samples
+    ]
+    if lows and min(lows) <= report.data.chance:
+        return f"{text}. Clean, it does not do better than guessing beyond doubt, so nothing can be said about noise."
     held = [ep for index, (ep, _) in enumerate(noisy) if all(clean - a <= _NOTABLE_LOSS for _, a in noisy[: index + 1])]
     if len(held) == len(noisy):
         return f"{text}; it stays within 5 points of its clean accuracy at every EP tested."
@@ -336,6 +354,11 @@ def _audit_certainty(report: Report) -> tuple[str, ...]:
         "One trained network was measured: the intervals cover test samples and noise draws for these networks only"
         f" and say nothing about another training run{size}.",
         f"Guessing gives {percent(report.data.chance)} %.",
+        *(
+            f"No --weights were given for {model.key}: measured is what its own code makes, random unless it loads them."
+            for model in report.models
+            if model.weights is None
+        ),
     )
 
 

@@ -59,7 +59,7 @@ class Table:
 
 def overview(report: Report, result: Result) -> Table:
     """Activations × operating points: mean accuracy, half the interval over networks, and who leads."""
-    current = current_activation(report)
+    current = current_activation(report, result)
     columns = [(each.point.label, each.comparison) for each in ordered(result)]
     if result.area is not None:
         columns.append(("area", result.area))
@@ -84,9 +84,9 @@ def overview(report: Report, result: Result) -> Table:
     )
 
 
-def ranking(report: Report, comparison: Comparison, caption: str) -> Table:
+def ranking(report: Report, result: Result, comparison: Comparison, caption: str) -> Table:
     """One comparison in full, the highest mean first."""
-    current = current_activation(report)
+    current = current_activation(report, result)
     compared = current is not None and bool(comparison.pairs)
     sampled = any(row.samples for row in comparison.rows)
     beside = [name for name in ("clean", "quantised") if any(getattr(row, name) is not None for row in comparison.rows)]

@@ -60,9 +60,10 @@ def difference_from(comparison: Comparison, activation: str, reference: str) -> 
     return None
 
 
-def current_activation(report: Report) -> str | None:
-    """The activation that the model came with, if it is a contestant."""
-    return next((each.spec for each in report.activations if each.current), None)
+def current_activation(report: Report, result: Result) -> str | None:
+    """The activation that the result's model came with, if it is a contestant."""
+    found = {model.key: model.activation for model in report.models}.get(result.model)
+    return found if any(each.spec == found for each in report.activations) else None
 
 
 def ep_points(result: Result) -> list[tuple[float, PointResult]]:

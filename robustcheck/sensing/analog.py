@@ -12,7 +12,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -37,6 +37,7 @@ _NOT_NOISED: Final = (
     nn.PReLU,
 )
 _PERCENTILE: Final = 0.999
+_MAX_MEASURED: Final = 2**20
 _WEIGHT_SAMPLE: Final = torch.zeros(1, dtype=torch.int64)
 
 Normalise = Callable[[torch.Tensor], torch.Tensor]
@@ -50,6 +51,7 @@ class _Pass:
     channel: Channel | None = None
     sample_ids: torch.Tensor = field(default_factory=lambda: _WEIGHT_SAMPLE)
     draw: int = 0
+    image: torch.Tensor | None = None
     calls: Counter[str] = field(default_factory=Counter)
     measured: dict[str, float] | None = None
     scales: Scales = field(default_factory=dict)
@@ -71,9 +73,21 @@ class _AnalogLayer(nn.Module):
         self.site = site
         self.context = context
 
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name not in dict(self._modules["layer"].named_parameters(recurse=False)):  # type: ignore[union-attr]
+                raise
+        raise PlacementError(
+            f"placement network: the network reads {self.site}.{name} outside that layer's own forward, where no noise "
+            "would reach it; use --placement sensor for this network"
+        )
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         now = self.context.now
-        first = not now.calls
+        # Whatever reads the image has no DOA of its own: the image has passed one, before it was normalised.
+        reads_image = not now.calls or (now.image is not None and _shares_storage(x, now.image))
         call = now.calls[self.site]
         now.calls[self.site] += 1
         if now.measured is not None:
@@ -81,7 +95,7 @@ class _AnalogLayer(nn.Module):
         if now.channel is None:
             return self.layer(x)  # type: ignore[no-any-return]
         site = self.site if call == 0 else f"{self.site}#{call}"
-        if not first:
+        if not reads_image:
             x = self._convert(x, "doa", "input", site, now)
         parameters = {
             name: self._noisy_parameter(name, parameter, site, now)
@@ -114,10 +128,26 @@ class _AnalogLayer(nn.Module):
         return y
 
 
+def _shares_storage(x: torch.Tensor, y: torch.Tensor) -> bool:
+    return x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
+
+
 def _percentile(values: torch.Tensor) -> float:
+    """The 99.9th percentile of the magnitudes, over at most 2^20 evenly spaced values; the largest where it is zero."""
     flat = values.detach().abs().flatten()
-    rank = max(1, min(flat.numel(), round(_PERCENTILE * flat.numel())))
-    return float(flat.kthvalue(rank).values)
+    sampled = flat[:: -(-flat.numel() // _MAX_MEASURED)]
+    rank = max(1, min(sampled.numel(), round(_PERCENTILE * sampled.numel())))
+    return float(sampled.kthvalue(rank).values) or float(flat.max())
+
+
+def _range(name: str, measured: Mapping[str, float]) -> float:
+    """A measured range; a bias that is all zero takes the widest range of its layer's parameters."""
+    site, _, port = name.rpartition(":")
+    value = measured[name]
+    if value == 0 and port not in ("input", "output"):
+        ports = (other for other in measured if other.rpartition(":")[0] == site)
+        value = max(measured[other] for other in ports if not other.endswith((":input", ":output")))
+    return value if 0 < value < float("inf") else 1.0
 
 
 def uncovered_layers(network: nn.Module) -> list[str]:
@@ -179,9 +209,10 @@ class NoisyNetwork(nn.Module):
         """
         if channel is not None:
             images = channel(images, sample_ids, draw)
-        self._context.now = _Pass(channel, sample_ids, draw, scales=scales or {})
+        image = self.normalise(images)
+        self._context.now = _Pass(channel, sample_ids, draw, image, scales=scales or {})
         try:
-            return self.network(self.normalise(images))  # type: ignore[no-any-return]
+            return self.network(image)  # type: ignore[no-any-return]
         finally:
             self._context.now = _Pass()
 
@@ -203,7 +234,7 @@ class NoisyNetwork(nn.Module):
         finally:
             self._context.now = _Pass()
             self.train(training)
-        return {name: value if 0 < value < float("inf") else 1.0 for name, value in measured.items()}
+        return {name: _range(name, measured) for name in measured}
 
 
 def _analog_view(network: nn.Module, context: _Context) -> nn.Module:

@@ -7,12 +7,12 @@ is zero where the clamp cut.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 import torch
 
+from robustcheck.errors import InvalidValueError
 from robustcheck.sensing.deviates import Noise
 from robustcheck.sensing.kernels import reference
 from robustcheck.sensing.random import Key
@@ -47,7 +47,7 @@ class Converter:
         """Convert a batch.
 
         Args:
-            x: (n, …) floating; row i is sample i.
+            x: (n, …) floating; row i is sample i. With m·n rows, m rows in a row are parts of one sample.
             key: random stream, from `stream_key`.
             sample_ids: (n,) int64, in [0, 2^63).
             draw: number of the noisy evaluation or training step.
@@ -73,9 +73,14 @@ def _run(
         convert = cpu.convert
     else:
         convert = reference.convert
-    rows = x.detach().to(torch.float32).reshape(x.shape[0], math.prod(x.shape[1:]))
+    samples = len(sample_ids)
+    if x.shape[0] != samples and (samples == 0 or x.shape[0] % samples):
+        raise InvalidValueError(
+            "rows of the values", expected=f"a multiple of the {samples} samples", got=tuple(x.shape)
+        )
+    # A network may fold patches or windows of a sample into the batch: they are more elements of that sample.
     out, mask = convert(
-        rows,
+        x.detach().to(torch.float32),
         key,
         sample_ids,
         draw,
@@ -86,7 +91,7 @@ def _run(
         low=-1.0 if converter.signed else 0.0,
         scale=converter.scale,
     )
-    return out.reshape(x.shape).to(x.dtype), mask.reshape(x.shape)
+    return out.to(x.dtype), mask
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from robustcheck import content
 from robustcheck.activations.catalogue import activation
 from robustcheck.data.datasets import Dataset, load_data
 from robustcheck.data.preprocessing import Preprocessing
 from robustcheck.errors import UsageError
 from robustcheck.networks.loading import Model, check_fit, load_model
+from robustcheck.networks.recipes import load_recipe
 from robustcheck.networks.surgery import Site, current_activation, find_sites, swap_activation
 from robustcheck.sensing.analog import NoisyNetwork
 from robustcheck.sensing.channel import Sensor
@@ -148,6 +150,8 @@ def load_study(study: Study, *, device: str = "cpu", download: bool = False) -> 
         download=download,
         class_names=choice.classes,
     )
+    for each in study.models:
+        _check_unseen(each, study)
     models = tuple(load_choice(each, data, download=download) for each in study.models)
     sites = []
     for model in models:
@@ -168,6 +172,18 @@ def load_study(study: Study, *, device: str = "cpu", download: bool = False) -> 
         for model in models
     )
     return LoadedStudy(study, data, models, tuple(sites), sensors, unique, replaced, device)
+
+
+def _check_unseen(model: ModelChoice, study: Study) -> None:
+    """Raise UsageError where the split would test a shipped model on the samples that it was trained on."""
+    if model.weights is not None or model.spec not in content.names("models", ".toml"):
+        return
+    trained_on = load_recipe(model.spec).data
+    if study.training.mode != "scratch" and trained_on == study.data.spec and study.data.split_seed != 0:
+        raise UsageError(
+            f"--split-seed: expected 0, with which {model.spec} was trained on {trained_on}, got "
+            f"{study.data.split_seed}; with another split its training samples would be test samples"
+        )
 
 
 def _train_points(study: Study) -> list[tuple[str, tuple[float, ...], tuple[float, ...]]]:

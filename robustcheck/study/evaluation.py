@@ -12,6 +12,7 @@ from robustcheck.data.datasets import Dataset, Split
 from robustcheck.networks.loading import Model
 from robustcheck.sensing.analog import NoisyNetwork, Scales
 from robustcheck.sensing.channel import Channel
+from robustcheck.sensing.random import permutation, stream_key
 
 CHUNK = 128
 """Samples a forward pass. Fixed, since on a CPU the last bit of a convolution depends on the batch size."""
@@ -81,8 +82,8 @@ def evaluate_network(
 
 
 def calibration_batches(dataset: Dataset, device: torch.device | str = "cpu") -> list[torch.Tensor]:
-    """The first 512 training images by sample id, in chunks of 128: what placement `network` takes its ranges from."""
-    order = torch.argsort(dataset.train.sample_ids, stable=True)[:CALIBRATION_SAMPLES]
+    """512 training images, picked by their ids, in chunks of 128: what placement `network` takes its ranges from."""
+    order = permutation(stream_key(0, "calibration"), dataset.train.sample_ids, 0)[:CALIBRATION_SAMPLES]
     return [dataset.train.physical(rows).to(device) for rows in torch.split(order, CHUNK)]
 
 

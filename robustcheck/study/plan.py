@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from robustcheck.errors import InvalidValueError, StudyMismatchError, UsageError
+from robustcheck.activations.catalogue import activation
+from robustcheck.errors import InvalidValueError, RobustcheckError, StudyMismatchError, UsageError
 from robustcheck.sensing.channel import Placement, Range, Sensor, sensor
 from robustcheck.sensing.converter import Form
 from robustcheck.sensing.deviates import Noise
+from robustcheck.sensing.profile import load_sensor
 from robustcheck.tomlfile import read_toml
 
 NUMERICS = 1
@@ -29,6 +32,15 @@ Size = tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _said(spec: str, load: Callable[[str], object]) -> str:
+    """The spec, if it can be loaded; an error of ours becomes one of the field's."""
+    try:
+        load(spec)
+    except RobustcheckError as error:
+        raise ValueError(str(error)) from error
+    return spec
 
 
 class ModelChoice(_Frozen):
@@ -47,12 +59,12 @@ class DataChoice(_Frozen):
     """A data set, its split and its preprocessing; see `robustcheck.load_data`."""
 
     spec: str = Field(min_length=1)
-    split_seed: int = Field(default=0, ge=0, lt=2**63)
-    max_samples: int | None = Field(default=None, ge=1)
+    split_seed: int = Field(default=0, ge=0, lt=2**63, strict=True)
+    max_samples: int | None = Field(default=None, ge=1, strict=True)
     resize: Size | None = None
     crop: Size | None = None
     flip: bool = False
-    random_crop_padding: int | None = Field(default=None, ge=1, le=64)
+    random_crop_padding: int | None = Field(default=None, ge=1, le=64, strict=True)
     classes: tuple[str, ...] | None = None
 
 
@@ -61,11 +73,16 @@ class SensorChoice(_Frozen):
 
     spec: str = Field(min_length=1)
     bits: float | None = Field(default=None, ge=1, le=16)
-    steps: int | None = Field(default=None, ge=1, le=65535)
+    steps: int | None = Field(default=None, ge=1, le=65535, strict=True)
     noise: Noise = "gaussian"
     form: Form = "aod"
     placement: Placement = "sensor"
     range: Range = "calibrated"
+
+    @field_validator("spec")
+    @classmethod
+    def _known(cls, spec: str) -> str:
+        return _said(spec, load_sensor)
 
     def bind(self) -> Sensor:
         """The sensor itself."""
@@ -94,14 +111,14 @@ class TrainingPolicy(_Frozen):
 
     mode: Literal["scratch", "finetune", "none"] = "finetune"
     train_ep: Literal["matched", "mixed"] | Probability = "matched"
-    epochs: int = Field(default=30, ge=1, le=10_000)
-    batch_size: int = Field(default=64, ge=2, le=65_536)
+    epochs: int = Field(default=30, ge=1, le=10_000, strict=True)
+    batch_size: int = Field(default=64, ge=2, le=65_536, strict=True)
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     schedule: Literal["constant", "cosine"] = "cosine"
     weight_decay: float = Field(default=0.0, ge=0, lt=1)
-    patience: int = Field(default=0, ge=0)
+    patience: int = Field(default=0, ge=0, strict=True)
     learning_rates: tuple[Rate, ...] = Field(default=FINETUNE_RATES, min_length=1, max_length=12)
-    tuning_seeds: int = Field(default=1, ge=1, le=100)
+    tuning_seeds: int = Field(default=1, ge=1, le=100, strict=True)
 
 
 class Study(_Frozen):
@@ -124,8 +141,8 @@ class Study(_Frozen):
     sensors: tuple[SensorChoice, ...] = Field(min_length=1, max_length=64)
     eps: tuple[Probability, ...] = Field(min_length=1, max_length=200)
     activations: tuple[str, ...] = Field(default=(), max_length=64)
-    seeds: int = Field(default=5, ge=1, le=1000)
-    draws: int = Field(default=5, ge=1, le=100_000)
+    seeds: int = Field(default=5, ge=1, le=1000, strict=True)
+    draws: int = Field(default=5, ge=1, le=100_000, strict=True)
     training: TrainingPolicy = TrainingPolicy()
 
     @model_validator(mode="before")
@@ -144,6 +161,11 @@ class Study(_Frozen):
         elif mode == "none":
             values.setdefault("seeds", 1)
         return values
+
+    @field_validator("activations")
+    @classmethod
+    def _known(cls, specs: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_said(spec, activation) for spec in specs)
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:

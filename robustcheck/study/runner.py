@@ -19,7 +19,7 @@ from multiprocessing import get_context, parent_process
 import numpy as np
 import torch
 
-from robustcheck.errors import RobustcheckError, StoreError
+from robustcheck.errors import StoreError
 from robustcheck.networks.loading import Model, initialise, model_hash
 from robustcheck.networks.surgery import swap_activation
 from robustcheck.sensing.analog import NoisyNetwork
@@ -40,7 +40,7 @@ from robustcheck.study.cells import (
 from robustcheck.study.evaluation import evaluate_network, ranges
 from robustcheck.study.plan import Study
 from robustcheck.study.store import CellResult, Prediction, Store, TrainingRecord
-from robustcheck.study.training import Trained, train
+from robustcheck.study.training import Trained, train, validation_accuracy
 
 PACKAGES = ("robustcheck", "torch", "torchvision", "numpy", "numba", "scipy", "albumentations")
 
@@ -128,7 +128,8 @@ def run_cell(loaded: LoadedStudy, cell: Cell) -> CellResult:
         else:
             trained = _untrained(loaded, cell, model)
         predictions = {} if cell.purpose == "tune" else _evaluate(loaded, cell, trained)
-    environment = {"seconds": round(time.time() - started, 3), "finished": time.time(), "versions": versions()}
+    made_with = versions() | {"device": _device_name(loaded.device)}
+    environment = {"seconds": round(time.time() - started, 3), "finished": time.time(), "versions": made_with}
     return CellResult(_record(loaded, cell, trained), predictions, environment)
 
 
@@ -141,6 +142,10 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 def above_chance(accuracy: float, chance: float, samples: int) -> bool:
@@ -166,7 +171,11 @@ def _untrained(loaded: LoadedStudy, cell: Cell, model: Model) -> Trained:
     sensor = loaded.sensors[cell.contestant.sensor]
     noisy = NoisyNetwork(model.network.to(loaded.device), model.input.normalise, sensor.placement)
     scales = ranges(noisy, loaded.data, Channel(sensor, None), loaded.device)
-    return Trained(model, scales, (), (), None)
+    if cell.contestant.activation == AS_IS:
+        return Trained(model, scales, (), (), None)
+    channels = tuple(Channel(sensor, ep, cell.seed, "validation") for ep in cell.contestant.eval_eps)
+    accuracy = validation_accuracy(noisy, loaded.data, channels, scales, loaded.device)
+    return Trained(model, scales, (), (accuracy,), 0)
 
 
 def _evaluate(loaded: LoadedStudy, cell: Cell, trained: Trained) -> dict[str, Prediction]:
@@ -184,13 +193,16 @@ def _evaluate(loaded: LoadedStudy, cell: Cell, trained: Trained) -> dict[str, Pr
 
 
 def _record(loaded: LoadedStudy, cell: Cell, trained: Trained) -> TrainingRecord:
-    accuracy = trained.validation_accuracy if cell.contestant.train_eps else None
+    accuracy = None if cell.contestant.activation == AS_IS else trained.validation_accuracy
+    labels = loaded.data.validation.labels
+    chance = float(labels.bincount().max()) / len(labels)
+    finite = all(math.isfinite(loss) for loss in trained.train_loss)
     return TrainingRecord(
         learning_rate=cell.learning_rate,
         epochs=len(trained.train_loss),
         best_epoch=trained.best_epoch,
         validation_accuracy=accuracy,
-        converged=accuracy is None or above_chance(accuracy, loaded.data.chance, len(loaded.data.validation.labels)),
+        converged=accuracy is None or (finite and above_chance(accuracy, chance, len(labels))),
         train_loss=tuple(loss if math.isfinite(loss) else None for loss in trained.train_loss),
         validation_curve=trained.validation_curve,
     )
@@ -280,8 +292,8 @@ def _attempt(loaded: LoadedStudy, cell: Cell) -> CellResult | str:
     """The cell's result, or what went wrong in one line: one bad cell does not end a study."""
     try:
         return run_cell(loaded, cell)
-    except (RobustcheckError, RuntimeError, ValueError, ArithmeticError, LookupError, TypeError) as error:
-        return f"{type(error).__name__}: {error}"
+    except Exception as error:  # a user's own network may raise anything
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 @contextmanager

@@ -89,7 +89,8 @@ def train(
         device: where to train.
 
     Returns:
-        The trained model and its history. A run whose loss is not finite stops there and keeps its best epoch so far.
+        The trained model and its history. A run whose loss is not finite stops there: it keeps its best epoch so far,
+        or, in the first epoch, the weights that it has.
 
     Raises:
         InvalidValueError: a sensor without an error probability, or one outside (0, 1).
@@ -120,8 +121,8 @@ def train(
     best_epoch: int | None = None
     kept: dict[str, torch.Tensor] = {}
     with torch_seed(derived_seed(seed, "training")):
+        scales = ranges(noisy, data, channels[0], device)
         for epoch in range(policy.epochs):
-            scales = ranges(noisy, data, channels[0], device)
             loss = _train_epoch(noisy, data, channels, scales, optimizer, schedule, epoch, steps_an_epoch, seed, device)
             losses.append(loss)
             if not (math.isfinite(loss) and _finite(network)):
@@ -134,7 +135,8 @@ def train(
                 kept = {name: value.detach().clone() for name, value in network.state_dict().items()}
             elif policy.patience and epoch - (best_epoch or 0) >= policy.patience:
                 break
-    network.load_state_dict(kept or model.network.state_dict())
+    if kept:
+        network.load_state_dict(kept)
     network.to("cpu").eval()
     trained = replace(model, network=network, sha256=model_hash(network, model.input))
     final = NoisyNetwork(network, model.input.normalise, noisy.placement)

@@ -125,11 +125,12 @@ def convert(
     check_draw(draw)
     x = x.contiguous()
     out, mask = torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
+    rows = (len(sample_ids), x.numel() // max(1, len(sample_ids)))
     intercept, slope = deviates.quantile_table(noise)
     _convert(
-        x.numpy(),
-        out.numpy(),
-        mask.numpy(),
+        x.numpy().reshape(rows),
+        out.numpy().reshape(rows),
+        mask.numpy().reshape(rows),
         sample_ids.contiguous().numpy().view(np.uint64),
         np.uint32(draw),
         np.uint32(key[0]),

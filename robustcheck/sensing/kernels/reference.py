@@ -1,7 +1,7 @@
 """The converter in plain torch: the definition that every faster kernel must equal, on any device.
 
-Works in float32, row by row: row r of `x` belongs to sample id r. Values are divided by `scale` first, so that the
-range is [low, 1], and multiplied by it last.
+Works in float32. The values are those of the samples, one after the other: a sample has x.numel() / len(sample_ids)
+of them. They are divided by `scale` first, so that the range is [low, 1], and multiplied by it last.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def convert(
     """Noise → clamp → quantise (`noise_first`, AOD) or clamp → quantise → noise (DOA).
 
     Args:
-        x: (rows, elements) float32.
+        x: float32 of any shape, the samples along its first axis.
         key: random stream.
-        sample_ids: (rows,) int64.
+        sample_ids: (samples,) int64.
         draw: number of the draw.
         noise_first: AOD if true, DOA if false.
         noise: distribution.
@@ -63,7 +63,8 @@ def convert(
     unit = torch.tensor(1.0, dtype=f32) / torch.tensor(float(steps), dtype=f32) * torch.tensor(scale, dtype=f32)
     value = x * inverse.item()
     if sigma > 0:
-        deviate = deviates(random_words(key, sample_ids, draw, x.shape[1]), noise)
+        elements = x.numel() // max(1, len(sample_ids))
+        deviate = deviates(random_words(key, sample_ids, draw, elements), noise).reshape(x.shape)
     if sigma > 0 and noise_first:
         value = value + deviate * sigma
     clamped = value.clamp(low, 1.0)
