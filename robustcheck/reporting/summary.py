@@ -355,7 +355,7 @@ def _audit_certainty(report: Report) -> tuple[str, ...]:
         f" and say nothing about another training run{size}.",
         f"Guessing gives {percent(report.data.chance)} %.",
         *(
-            f"No --weights were given for {model.key}: measured is what its own code makes, random unless it loads them."
+            f"No --weights were given for {model.key}: its own code made those measured, random unless it loads them."
             for model in report.models
             if model.weights is None
         ),

@@ -74,6 +74,10 @@ def overview(report: Report, result: Result) -> Table:
     notes = ["Accuracy in percent: mean over networks ± half the 95 % interval over networks."]
     if result.area is not None:
         notes.append("Area: mean accuracy over the EP range (trapezoid rule).")
+    if result.sensor.placement == "network" and any(each.point.kind == "clean" for each in result.points):
+        notes.append(
+            "Clean: all converters off, their clamps too; networks that were trained behind them have not met that."
+        )
     if any(comparison.pairs for _, comparison in columns):
         notes.append(f"{LEGEND}.")
     return Table(

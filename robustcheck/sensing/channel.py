@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final, Literal, get_args
 
 import torch
@@ -129,7 +130,7 @@ class Channel:
     seed: int = 0
     stream: str = "test"
 
-    @property
+    @cached_property
     def sigma(self) -> float:
         """Noise scale [full scales]."""
         return 0.0 if self.ep is None else noise_sigma(self.ep, self.sensor.steps, noise=self.sensor.noise)

@@ -186,11 +186,12 @@ def _train_epoch(
 
     noisy.train()
     order = permutation(stream_key(seed, "shuffle"), data.train.sample_ids, epoch)
+    steps = torch.arange(epoch * steps_an_epoch, (epoch + 1) * steps_an_epoch)
+    picks = (random_words(stream_key(seed, "mixed-ep"), steps, 0, 1)[:, 0] % len(channels)).tolist()
     total = 0.0
     for offset, rows in enumerate(order.tensor_split(steps_an_epoch)):
         step = epoch * steps_an_epoch + offset
-        words = random_words(stream_key(seed, "mixed-ep"), torch.zeros(1, dtype=torch.int64), step, 1)
-        channel = channels[int(words.item()) % len(channels)]
+        channel = channels[picks[offset]]
         ids = data.train.sample_ids[rows]
         images = data.train.physical(rows)
         if data.preprocessing.augments:
