@@ -1,6 +1,7 @@
 """The public surface: the names, the exit codes, and how fast the command answers."""
 
 import inspect
+import json
 import subprocess
 import sys
 import time
@@ -82,3 +83,36 @@ def test_bad_input_is_a_sentence_and_an_exit_code(arguments, code, message, caps
     assert message in errors
     assert out == ""
     assert "Traceback" not in errors
+
+
+def test_a_saved_study_says_the_same_as_the_options(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    typed = [
+        "audit",
+        "digits-convnet",
+        "--max-samples",
+        "60",
+        "--ep",
+        "0.3",
+        "--ep",
+        "0.6",
+        "--bits",
+        "3",
+        "-q",
+        "--json",
+    ]
+    assert main([*typed, "--save-study", "study.toml", "-o", "typed"]) == 0
+    one = json.loads(capsys.readouterr().out)
+    assert main(["audit", "study.toml", "-q", "--json", "-o", "filed"]) == 0
+    two = json.loads(capsys.readouterr().out)
+    assert one.pop("provenance")["command"] != ""
+    two.pop("provenance")
+    assert one == two
+    # The same folder takes either form, and another study is refused there.
+    assert main(["audit", "study.toml", "-q", "-o", "typed"]) == 0
+    assert main([*typed, "--draws", "9", "-o", "typed"]) == 2
+    assert "holds another study" in capsys.readouterr().err
+    assert main(["audit", "study.toml", "--ep", "0.5"]) == 2
+    assert "got --ep; edit the file" in capsys.readouterr().err
+    assert main(["compare", "study.toml"]) == 2
+    assert "expected a study of kind compare, got audit" in capsys.readouterr().err

@@ -211,14 +211,15 @@ def study_file(context: click.Context, path: str) -> Study:
 
     allowed = {"model", "device", "jobs", "out", "charts", "save_study", "as_json", "quiet", "download"}
     typed = [
-        name
-        for name in context.params
-        if name not in allowed and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        parameter.opts[-1]
+        for parameter in context.command.params
+        if parameter.name not in allowed
+        and context.get_parameter_source(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE
     ]
     if typed:
         raise UsageError(
             f"{path} states the whole study: expected no option that states one beside it, got "
-            + ", ".join("--" + name.replace("_", "-") for name in typed)
+            + ", ".join(typed)
             + "; edit the file, or leave it out"
         )
     return Study.load(path)
