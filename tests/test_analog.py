@@ -100,6 +100,8 @@ def by_hand(net, images, scales):
 @pytest.mark.parametrize("ranges", ["unit", "calibrated"])
 def test_forward_and_gradients_agree_with_a_layer_by_hand(ranges):
     net, images = make()
+    with torch.no_grad():
+        net.head.weight *= 12  # some weights lie beyond the range: their gradient passes all the same
     twin = copy.deepcopy(net)
     noisy = NoisyNetwork(net, normalise, "network")
     scales = noisy.calibrate([images]) if ranges == "calibrated" else {}
@@ -109,7 +111,8 @@ def test_forward_and_gradients_agree_with_a_layer_by_hand(ranges):
     twin.train()
     ours = noisy(images, IDS, DRAW, channel(range=ranges), scales)
     theirs = by_hand(twin, images, scales)
-    assert torch.allclose(ours, theirs, atol=1e-5)
+    assert net.head.weight.abs().max() > 1
+    assert torch.allclose(ours, theirs, atol=1e-4)
     target = torch.linspace(-1, 1, ours.numel()).reshape(ours.shape)
     (ours * target).sum().backward()
     (theirs * target).sum().backward()

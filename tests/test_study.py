@@ -19,9 +19,11 @@ from torch import nn
 from robustcheck import Report, Study, load_data, run_study
 from robustcheck.errors import ModelError, UsageError
 from robustcheck.reporting.build import unpack_correct
+from robustcheck.study import runner
 from robustcheck.study.cells import TUNING_SEED, contestants, load_study, ranking_cells, tuning_cells
 from robustcheck.study.runner import above_chance
 from robustcheck.study.store import FILE_NAME, Store
+from robustcheck.study.training import Trained
 
 TINY = Study.create(
     models=[{"spec": "digits-convnet"}],
@@ -303,8 +305,6 @@ def test_a_network_that_answers_nan_is_refused(own_networks):
 
 
 def test_contestants_that_failed_are_left_out_and_the_others_are_ranked(monkeypatch):
-    from robustcheck.study import runner
-
     real = runner.train
 
     def train(model, *arguments, **settings):
@@ -380,6 +380,38 @@ def test_a_diverging_run_counts_with_the_accuracy_it_has():
     assert len(row.per_seed) == 2
     assert row.accuracy < 0.3
     assert not report.failures
+
+
+def test_a_run_whose_loss_was_not_finite_did_not_converge_however_good_its_kept_epoch():
+    loaded = load_study(TINY)
+    cell = tuning_cells(loaded)[0]
+    kept = Trained(loaded.models[0], {}, (0.1, float("nan")), (0.95,), 0)
+    assert runner._record(loaded, cell, dataclasses.replace(kept, train_loss=(0.1,))).converged
+    record = runner._record(loaded, cell, kept)
+    assert not record.converged
+    assert record.validation_accuracy == 0.95
+    assert record.train_loss == (0.1, None)
+
+
+def test_each_seed_is_tested_under_noise_of_its_own_and_all_activations_under_the_same():
+    # So small a rate leaves the networks as they are: what differs is the noise.
+    report = compare_of(
+        "digits-convnet",
+        data={"spec": "digits", "max_samples": 400},
+        sensors=[{"spec": "adc-2bit"}],
+        activations=["relu", "leaky_relu(slope=0.0)"],
+        training={"epochs": 1, "learning_rates": [1e-12]},
+    )
+    packed = {
+        (each.activation, each.seed, prediction.point): prediction.correct
+        for each in report.training
+        for prediction in report.predictions
+        if prediction.cell == each.cell
+    }
+    assert packed["relu", 0, "quantised"] == packed["relu", 1, "quantised"]
+    assert packed["relu", 0, "ep=0.5"] != packed["relu", 1, "ep=0.5"]
+    # A leaky ReLU that does not leak is ReLU: the comparison of the two is paired to the last bit.
+    assert packed["relu", 0, "ep=0.5"] == packed["leaky_relu(slope=0.0)", 0, "ep=0.5"]
 
 
 def test_untrained_swaps_are_one_network():

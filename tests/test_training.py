@@ -11,7 +11,7 @@ from robustcheck import channel, evaluate, load_data, load_model, load_sensor, t
 from robustcheck.errors import FileFormatError, InvalidValueError, UnknownNameError, UsageError
 from robustcheck.networks.recipes import load_recipe
 from robustcheck.sensing.analog import NoisyNetwork
-from robustcheck.sensing.channel import sensor
+from robustcheck.sensing.channel import Channel, sensor
 from robustcheck.study.evaluation import CHUNK, evaluate_network
 from robustcheck.study.plan import TrainingPolicy
 from robustcheck.study.recipes import train_recipe
@@ -167,3 +167,34 @@ def test_training_refuses_noise_that_is_half_stated(model, data, arguments, erro
 def test_training_refuses_an_unknown_policy(model, data):
     with pytest.raises(UsageError, match="policy: epochz"):
         train(model, data, policy={"epochz": 3})
+
+
+def test_training_validation_and_test_see_noise_of_their_own(model, data, monkeypatch):
+    seen = []
+    key = Channel.key
+
+    def spy(self, site, purpose):
+        seen.append((self.stream, self.seed))
+        return key(self, site, purpose)
+
+    monkeypatch.setattr(Channel, "key", spy)
+    train(model, data, "adc-2bit", (0.5,), policy={"epochs": 2}, seed=4)
+    steps = 2 * (len(data.train) // 64)
+    chunks = 2 * -(-len(data.validation) // CHUNK)
+    assert seen.count(("train", 4)) == steps
+    assert seen.count(("validation", 4)) == chunks
+    assert len(seen) == steps + chunks
+    seen.clear()
+    evaluate(model, data, channel("adc-2bit", ep=0.5), draws=2)
+    assert set(seen) == {("test", 0)}
+
+
+def test_every_forward_pass_of_an_evaluation_has_the_same_rows(model, data):
+    sizes = []
+    hook = model.network.register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0])))
+    try:
+        evaluate(model, data, channel("adc-2bit", ep=0.5), draws=2)
+    finally:
+        hook.remove()
+    assert set(sizes) == {CHUNK}
+    assert len(data.test) % CHUNK
