@@ -399,7 +399,7 @@ def test_each_seed_is_tested_under_noise_of_its_own_and_all_activations_under_th
         "digits-convnet",
         data={"spec": "digits", "max_samples": 400},
         sensors=[{"spec": "adc-2bit"}],
-        activations=["relu", "leaky_relu(slope=0.0)"],
+        activations=["relu", "leaky_relu(slope=0)"],
         training={"epochs": 1, "learning_rates": [1e-12]},
     )
     packed = {
@@ -411,7 +411,7 @@ def test_each_seed_is_tested_under_noise_of_its_own_and_all_activations_under_th
     assert packed["relu", 0, "quantised"] == packed["relu", 1, "quantised"]
     assert packed["relu", 0, "ep=0.5"] != packed["relu", 1, "ep=0.5"]
     # A leaky ReLU that does not leak is ReLU: the comparison of the two is paired to the last bit.
-    assert packed["relu", 0, "ep=0.5"] == packed["leaky_relu(slope=0.0)", 0, "ep=0.5"]
+    assert packed["relu", 0, "ep=0.5"] == packed["leaky_relu(slope=0)", 0, "ep=0.5"]
 
 
 def test_untrained_swaps_are_one_network():
