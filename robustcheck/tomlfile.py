@@ -48,7 +48,8 @@ def _explain(path: Path, text: str, error: ValidationError, record: type[BaseMod
         if problem["type"] == "too_short" and any(p["loc"][: len(loc)] == loc != p["loc"] for p in problems):
             continue
         field = [part for part in loc if isinstance(part, str)]
-        got = "" if problem["type"] in ("missing", "extra_forbidden") else f", got {problem['input']!r:.80}"
+        whole = problem["type"] in ("missing", "extra_forbidden", "value_error")
+        got = "" if whole else f", got {problem['input']!r:.80}"
         where = f"{path}, line {line_of(text, field)}" if field else str(path)
         message = "unknown field" + _nearest(record, loc) if problem["type"] == "extra_forbidden" else problem["msg"]
         lines.append(f"{where}: field {'.'.join(field) or '(file)'}: {message.removeprefix('Value error, ')}{got}")

@@ -89,6 +89,8 @@ def _forward(model: Model, shape: tuple[int, int, int]) -> object:
         with torch.no_grad():
             output: object = model.network(model.input.normalise(torch.full((2, *shape), 0.5, device=device)))
         return output
+    except ModelError as error:
+        raise ModelError(f"{model.origin}: {error}") from error
     except Exception as error:
         wanted = "" if model.input.shape is None else f" (it was made for {model.input.shape})"
         raise ModelError(

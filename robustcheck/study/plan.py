@@ -192,10 +192,10 @@ class Study(_Frozen):
             return cls.model_validate(fields)
         except ValidationError as error:
             problem = error.errors()[0]
+            if problem["type"] == "value_error":  # ours, and whole
+                raise UsageError(problem["msg"].removeprefix("Value error, ")) from error
             where = ".".join(str(part) for part in problem["loc"])
-            message = problem["msg"].removeprefix("Value error, ")
-            got = f", got {problem['input']!r:.80}" if where else ""
-            raise UsageError(f"study: {where + ': ' if where else ''}{message}{got}") from error
+            raise UsageError(f"study: {where}: {problem['msg']}, got {problem['input']!r:.80}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> Study:
