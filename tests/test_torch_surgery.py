@@ -635,9 +635,9 @@ def test_only_and_where():
 
 
 def test_current_activation_is_the_one_called_most():
-    assert current_activation(made(SharedByAll)) == "relu"
-    assert current_activation(nn.Sequential(nn.Linear(2, 2))) is None
-    assert current_activation(nn.Sequential(nn.Linear(2, 2), nn.ELU(), nn.Linear(2, 2), nn.ReLU())) == "elu"
+    assert current_activation(find_sites(made(SharedByAll))) == "relu"
+    assert current_activation(find_sites(nn.Sequential(nn.Linear(2, 2)))) is None
+    assert current_activation(find_sites(nn.Sequential(nn.Linear(2, 2), nn.ELU(), nn.Linear(2, 2), nn.ReLU()))) == "elu"
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

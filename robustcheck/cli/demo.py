@@ -57,7 +57,7 @@ _END_TEXT = """
 def demo(out: Path, seeds: int, jobs: int, as_json: bool, quiet: bool) -> int:
     """See it work: audit the shipped network, then compare six activations under noise, with confidence.
 
-    Takes about two minutes on two cores. Writes report.json, report.md and report.html, with charts.
+    Takes two to three minutes on two cores. Writes report.json, report.md and report.html, with charts.
 
     \b
     Examples:

@@ -79,7 +79,7 @@ def show(model: str, weights: str | None, classes: str | None, download: bool, a
         "parameters": sum(parameter.numel() for parameter in found.network.parameters()),
         "input": found.input.as_dict(),
         "classes": found.classes,
-        "activation": current_activation(found.network),
+        "activation": current_activation(sites),
         "sites": [{"path": s.path, "kind": s.kind, "found": s.found, "calls": s.calls} for s in sites],
         "placement_network_uncovered": uncovered,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -82,14 +83,15 @@ def swap_activation(
     return Swap(swapped, wanted.spec, chosen)
 
 
-def current_activation(network: nn.Module | Model) -> str | None:
+def current_activation(sites: Iterable[Site]) -> str | None:
     """The kind that is called most often in one forward pass, the first of several; None where there are no sites.
 
-    >>> current_activation(nn.Sequential(nn.ReLU(), nn.Linear(2, 2), nn.GELU(), nn.Linear(2, 2), nn.GELU()))
+    >>> net = nn.Sequential(nn.ReLU(), nn.Linear(2, 2), nn.GELU(), nn.Linear(2, 2), nn.GELU())
+    >>> current_activation(find_sites(net))
     'gelu'
     """
     counts: Counter[str] = Counter()
-    for site in find_sites(network):
+    for site in sites:
         counts[site.kind] += max(site.calls, 1)
     return counts.most_common(1)[0][0] if counts else None
 

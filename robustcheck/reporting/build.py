@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,36 @@ from robustcheck.sensing.channel import Channel, Sensor
 from robustcheck.study.cells import AS_IS, Cell, LoadedStudy, points
 from robustcheck.study.plan import NUMERICS, content_hash
 from robustcheck.study.runner import Outcome, environments
-from robustcheck.study.store import Store
+from robustcheck.study.store import Store, TrainingRecord
 
 Bools = NDArray[np.bool_]
 Block = dict[str, list[Cell]]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the numbers of a report come from: the study, its store, and the hashes of its cells."""
+
+    loaded: LoadedStudy
+    store: Store
+    hashes: dict[Cell, str]
+    _accuracies: dict[tuple[Cell, str], float] = field(default_factory=dict)
+
+    def correct(self, cell: Cell, point: str) -> Bools:
+        """Which test samples the cell's network got right, (draws, samples)."""
+        return np.asarray(
+            self.store.prediction(self.hashes[cell], point).predicted == self.loaded.data.test.labels.numpy()
+        )
+
+    def accuracy(self, cell: Cell, point: str) -> float:
+        """Mean over draws and samples; unpacked once, though every EP shows the clean accuracy beside its own."""
+        if (cell, point) not in self._accuracies:
+            self._accuracies[cell, point] = float(self.correct(cell, point).mean())
+        return self._accuracies[cell, point]
+
+    def training(self, cell: Cell) -> TrainingRecord:
+        """How the cell's network was trained."""
+        return self.store.training(self.hashes[cell])
 
 
 def build_report(outcome: Outcome, store: Store, provenance: dict[str, Any]) -> doc.Report:
@@ -37,6 +64,7 @@ def build_report(outcome: Outcome, store: Store, provenance: dict[str, Any]) -> 
     failed = {failure.hash for failure in outcome.failures}
     hashes = {cell: loaded.hash(cell) for cell in outcome.cells}
     cells = [cell for cell in outcome.cells if hashes[cell] not in failed]
+    source = _Source(loaded, store, hashes)
     return doc.Report(
         schema_version=1,
         kind=study.kind,
@@ -49,7 +77,7 @@ def build_report(outcome: Outcome, store: Store, provenance: dict[str, Any]) -> 
         seeds=study.seeds,
         draws=study.draws,
         results=tuple(
-            _result(loaded, store, cells, hashes, model, sensor)
+            _result(source, cells, model, sensor)
             for model in range(len(loaded.models))
             for sensor in range(len(loaded.sensors))
         ),
@@ -67,12 +95,12 @@ def build_report(outcome: Outcome, store: Store, provenance: dict[str, Any]) -> 
             )
             for choice in outcome.choices
         ),
-        training=tuple(_training(loaded, store, cell, hashes[cell]) for cell in cells),
+        training=tuple(_training(source, cell) for cell in cells),
         predictions=tuple(
             doc.Predictions(cell=hashes[cell], point=point, draws=len(correct), correct=_pack_bits(correct))
             for cell in cells
             for point in points(cell.contestant)
-            for correct in [_correct(loaded, store, hashes[cell], point)]
+            for correct in [source.correct(cell, point)]
         ),
         sample_ids=_pack(loaded.data.test.sample_ids.numpy().astype("<i8").tobytes()),
         failures=tuple(
@@ -99,10 +127,6 @@ def _pack_bits(correct: Bools) -> str:
 
 def _pack(raw: bytes) -> str:
     return base64.b64encode(zlib.compress(raw, 9)).decode("ascii")
-
-
-def _correct(loaded: LoadedStudy, store: Store, hash: str, point: str) -> Bools:
-    return np.asarray(store.prediction(hash, point).predicted == loaded.data.test.labels.numpy())
 
 
 def _title(loaded: LoadedStudy) -> str:
@@ -175,10 +199,10 @@ def _activation(loaded: LoadedStudy, spec: str) -> doc.ActivationSummary:
     )
 
 
-def _training(loaded: LoadedStudy, store: Store, cell: Cell, hash: str) -> doc.Training:
-    record = store.training(hash)
+def _training(source: _Source, cell: Cell) -> doc.Training:
+    loaded, record = source.loaded, source.training(cell)
     return doc.Training(
-        cell=hash,
+        cell=source.hashes[cell],
         model=_model_key(loaded, cell.contestant.model),
         sensor=loaded.sensors[cell.contestant.sensor].key,
         activation=cell.contestant.activation or "as is",
@@ -211,10 +235,8 @@ def _sensor(sensor: Sensor) -> doc.SensorSummary:
     )
 
 
-def _result(
-    loaded: LoadedStudy, store: Store, cells: Sequence[Cell], hashes: dict[Cell, str], model: int, sensor: int
-) -> doc.Result:
-    study = loaded.study
+def _result(source: _Source, cells: Sequence[Cell], model: int, sensor: int) -> doc.Result:
+    loaded, study = source.loaded, source.loaded.study
     mine = [cell for cell in cells if (cell.contestant.model, cell.contestant.sensor) == (model, sensor)]
     bound = loaded.sensors[sensor]
     found: list[doc.PointResult] = []
@@ -226,7 +248,7 @@ def _result(
         block = _block(loaded, [cell for cell in mine if name in points(cell.contestant)])
         if not block or (ep is None and not plain):
             continue
-        comparison, accuracy = _compare(loaded, store, block, hashes, name, inside=bound.placement == "network")
+        comparison, accuracy = _compare(source, block, name, inside=bound.placement == "network")
         found.append(doc.PointResult(point=_operating_point(bound, name, ep), comparison=comparison))
         if ep is not None:
             accuracies.append(accuracy)
@@ -235,7 +257,7 @@ def _result(
         model=_model_key(loaded, model),
         sensor=_sensor(bound),
         points=tuple(found),
-        area=_area(loaded, store, accuracies, blocks, hashes),
+        area=_area(source, accuracies, blocks),
     )
 
 
@@ -263,58 +285,42 @@ def _block(loaded: LoadedStudy, cells: Sequence[Cell]) -> Block:
     return {spec: [by_seed[seed] for seed in shared] for spec, by_seed in found.items()} if shared else {}
 
 
-def _compare(
-    loaded: LoadedStudy, store: Store, block: Block, hashes: dict[Cell, str], point: str, *, inside: bool
-) -> tuple[doc.Comparison, NDArray[np.float64]]:
+def _compare(source: _Source, block: Block, point: str, *, inside: bool) -> tuple[doc.Comparison, NDArray[np.float64]]:
     """The comparison at one point, and the accuracies (seeds, activations) behind it."""
-    correct = {
-        spec: np.stack([_correct(loaded, store, hashes[cell], point) for cell in cells])
-        for spec, cells in block.items()
-    }
+    correct = {spec: np.stack([source.correct(cell, point) for cell in cells]) for spec, cells in block.items()}
     accuracy = np.stack([found.mean(axis=(1, 2)) for found in correct.values()], axis=1)
     intervals = {
         spec: sample_interval(found, draws_are_clusters=inside and point not in ("clean", "quantised"))
         for spec, found in correct.items()
     }
     beside: dict[str, dict[str, float]] = {
-        spec: {
-            name: float(np.mean([_correct(loaded, store, hashes[cell], name).mean() for cell in cells]))
-            for name in ("clean", "quantised")
-        }
+        spec: {name: float(np.mean([source.accuracy(cell, name) for cell in cells])) for name in ("clean", "quantised")}
         for spec, cells in block.items()
     }
-    return _comparison(loaded, store, block, hashes, accuracy, intervals, beside), accuracy
+    return _comparison(source, block, accuracy, intervals, beside), accuracy
 
 
-def _area(
-    loaded: LoadedStudy,
-    store: Store,
-    accuracies: list[NDArray[np.float64]],
-    blocks: list[Block],
-    hashes: dict[Cell, str],
-) -> doc.Comparison | None:
+def _area(source: _Source, accuracies: list[NDArray[np.float64]], blocks: list[Block]) -> doc.Comparison | None:
     """The mean accuracy over the EP range, ranked like a point; None where a point or a seed is missing."""
     networks = {tuple((spec, cell.seed) for spec, cells in block.items() for cell in cells) for block in blocks}
-    if len(accuracies) < 2 or len(accuracies) != len(loaded.study.eps) or len(networks) != 1:
+    if len(accuracies) < 2 or len(accuracies) != len(source.loaded.study.eps) or len(networks) != 1:
         return None
-    under = area(np.array(loaded.study.eps), np.stack(accuracies, axis=-1))
+    under = area(np.array(source.loaded.study.eps), np.stack(accuracies, axis=-1))
     if under is None:
         return None
-    return _comparison(loaded, store, blocks[0], hashes, np.asarray(under), {}, {}, blocks)
+    return _comparison(source, blocks[0], np.asarray(under), {}, {}, blocks)
 
 
 def _comparison(
-    loaded: LoadedStudy,
-    store: Store,
+    source: _Source,
     block: Block,
-    hashes: dict[Cell, str],
     accuracy: NDArray[np.float64],
     intervals: dict[str, tuple[float, float]],
     beside: dict[str, dict[str, float]],
     blocks: Sequence[Block] = (),
 ) -> doc.Comparison:
     names = list(block)
-    ranking = rank(accuracy, names, samples=len(loaded.data.test.labels))
+    ranking = rank(accuracy, names, samples=len(source.loaded.data.test.labels))
     rows = []
     for index, spec in enumerate(names):
         over_networks = network_interval(accuracy[:, index])
@@ -331,7 +337,7 @@ def _comparison(
                 samples=None if over_samples is None else doc.Interval(lower=over_samples[0], upper=over_samples[1]),
                 per_seed=tuple(accuracy[:, index].tolist()),
                 rank=ranking.rank[index],
-                converged=sum(all(store.training(hashes[cell]).converged for cell in run) for run in runs),
+                converged=sum(all(source.training(cell).converged for cell in run) for run in runs),
                 clean=beside.get(spec, {}).get("clean"),
                 quantised=beside.get(spec, {}).get("quantised"),
             )

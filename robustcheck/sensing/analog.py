@@ -19,6 +19,7 @@ from torch import nn
 
 from robustcheck.errors import PlacementError
 from robustcheck.sensing.channel import Channel
+from robustcheck.sensing.converter import Form
 
 COVERED: Final = (
     nn.Linear,
@@ -104,10 +105,10 @@ class _AnalogLayer(nn.Module):
         y = torch.func.functional_call(self.layer, parameters, (x,))
         return self._convert(y, "aod", "output", site, now)
 
-    def _convert(self, x: torch.Tensor, form: str, port: str, site: str, now: _Pass) -> torch.Tensor:
+    def _convert(self, x: torch.Tensor, form: Form, port: str, site: str, now: _Pass) -> torch.Tensor:
         assert now.channel is not None
         scale = now.scales.get(f"{self.site}:{port}", 1.0)
-        convert = now.channel.converter("doa" if form == "doa" else "aod", signed=True, scale=scale)
+        convert = now.channel.converter(form, signed=True, scale=scale)
         return convert(x, now.channel.key(site, port), now.sample_ids, now.draw)
 
     def _noisy_parameter(self, name: str, value: torch.Tensor, site: str, now: _Pass) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 from robustcheck import content
 from robustcheck.activations.catalogue import activation
@@ -88,7 +88,7 @@ class LoadedStudy:
     @cached_property
     def current(self) -> tuple[str | None, ...]:
         """The activation found in each model."""
-        return tuple(current_activation(model.network) for model in self.models)
+        return tuple(map(current_activation, self.sites))
 
     def hash(self, cell: Cell) -> str:
         """Content hash of all that decides the cell's numbers, the type of the device among it."""
@@ -98,7 +98,7 @@ class LoadedStudy:
             {
                 "numerics": NUMERICS,
                 "device": self.device.partition(":")[0],
-                "model": self.model_document(who.model),
+                "model": self.models[who.model].sha256,
                 "data": self.data.sha256,
                 "preprocessing": self.data.preprocessing.as_dict(),
                 "sensor": self.sensors[who.sensor].as_dict(),
@@ -112,11 +112,6 @@ class LoadedStudy:
                 "learning_rate": cell.learning_rate,
             }
         )
-
-    def model_document(self, index: int) -> dict[str, Any]:
-        """What identifies a model: the bytes of its weights and how its input is made."""
-        model = self.models[index]
-        return {"sha256": model.sha256, "input": model.input.as_dict()}
 
 
 def load_choice(choice: ModelChoice, data: Dataset, *, download: bool = False) -> Model:
@@ -160,8 +155,7 @@ def load_study(study: Study, *, device: str = "cpu", download: bool = False) -> 
         for sensor in sensors:
             NoisyNetwork(model.network, model.input.normalise, sensor.placement)
     if study.kind == "compare":
-        for model in models:
-            own = current_activation(model.network)
+        for own in map(current_activation, sites):
             if own is not None and own not in contestants:
                 contestants.insert(0, own)
     if study.kind == "audit":

@@ -269,6 +269,7 @@ def _executor(loaded: LoadedStudy, jobs: int) -> Iterator[Execute]:
     try:
         yield lambda cells: _distribute(pool, cells)
     except BaseException:
+        # A pool has no public way to end its workers at once, and a cell may take hours.
         for process in list((pool._processes or {}).values()):
             process.kill()
         raise
