@@ -1,0 +1,153 @@
+"""Compares a network's outputs with ONNX Runtime's, and names the first node that differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustcheck.errors import ModelError
+from robustcheck.networks.onnx.graph import to_tensor
+from robustcheck.networks.onnx.trial import Trial, run_trial
+
+if TYPE_CHECKING:
+    from robustcheck.networks.onnx.module import OnnxNetwork
+
+FLOAT_TOLERANCE: Final = 1e-4
+HALF_TOLERANCE: Final = 2e-2
+_HALF_TYPES: Final = (10, 16)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far the network's outputs are from ONNX Runtime's on the same inputs.
+
+    Attributes:
+        difference: largest |a − b| / max(1, |b|, median |b|).
+        tolerance: what was allowed.
+        runtime: version of ONNX Runtime.
+        optimisation: its level of graph optimisation.
+    """
+
+    difference: float
+    tolerance: float
+    runtime: str
+    optimisation: str
+
+
+def agreement(network: OnnxNetwork, trial: Trial, path: Path) -> Agreement:
+    """Run the network on a trial's inputs, and compare.
+
+    Args:
+        network: in evaluation mode.
+        trial: of the same file.
+        path: of that file; it is run again, value by value, where the two differ.
+
+    Raises:
+        ModelError: they differ by more than the tolerance; names the first node that does.
+    """
+    half = any(value.element_type in _HALF_TYPES for value in network.file.graph.values.values())
+    tolerance = HALF_TOLERANCE if half else FLOAT_TOLERANCE
+    own: dict[str, Any] = {}
+    try:
+        given = _run(network, trial.inputs, own)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    names = [value.name for value in network.file.graph.outputs]
+    difference = max(_difference(result, trial.outputs[name]) for name, result in zip(names, given, strict=True))
+    if not difference <= tolerance:
+        raise ModelError(
+            f"{path}: expected the outputs of ONNX Runtime {trial.version} within {tolerance:g}, got a difference of "
+            f"{difference:.3g}; {_first(network, trial, path, tolerance)}"
+        )
+    return Agreement(difference, tolerance, trial.version, trial.optimisation)
+
+
+def written_agreement(network: OnnxNetwork, path: Path, trial: Trial | None) -> Agreement:
+    """Run a file that was just written on the inputs of a trial, and compare it with the network that it is of."""
+    before = trial or network.file.trial
+    made = run_trial(path, inputs=None if before is None else before.inputs)
+    return agreement(network, made, path)
+
+
+def exported_agreement(network: nn.Module, path: Path) -> Agreement:
+    """Run a file that was just exported, and compare it with the torch network that it is of.
+
+    Raises:
+        ModelError: the two differ by more than the tolerance.
+    """
+    trial = run_trial(path)
+    (given,) = trial.inputs.values()
+    (expected,) = trial.outputs.values()
+    device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        with torch.no_grad():
+            difference = _difference(network(to_tensor(given).to(device)), expected)
+    finally:
+        for module in training:
+            module.training = True
+    if not difference <= FLOAT_TOLERANCE:
+        raise ModelError(
+            f"{path.name}: expected ONNX Runtime {trial.version} to give the network's outputs within "
+            f"{FLOAT_TOLERANCE:g}, got a difference of {difference:.3g}; torch's exporter wrote something else "
+            "than the network does, so the file was not kept"
+        )
+    return Agreement(difference, FLOAT_TOLERANCE, trial.version, trial.optimisation)
+
+
+def _run(network: OnnxNetwork, inputs: Mapping[str, Any], values: dict[str, Any]) -> list[Any]:
+    """All outputs, those behind a softmax that was left away too."""
+    device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
+    given = [to_tensor(inputs[value.name]).to(device) for value in network.file.graph.inputs]
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        with torch.no_grad():
+            result = network.run(given, values.__setitem__)
+    finally:
+        for module in training:
+            module.training = True
+    if network.softmax:
+        result = network.final_softmax(result)
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def _difference(own: Any, other: Any) -> float:
+    if not isinstance(own, Tensor) or tuple(own.shape) != tuple(np.shape(other)):
+        return float("inf")
+    if other.size == 0:
+        return 0.0
+    a = own.detach().cpu().double().numpy()
+    b = np.asarray(other).astype(np.float64)
+    # Where both are infinite or both not a number they agree.
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    if bool(same.all()):
+        return 0.0
+    # A mask's huge numbers must not excuse the others, nor a zero among large numbers be held to its own size.
+    finite = np.abs(b[np.isfinite(b)])
+    typical = float(np.median(finite)) if finite.size else 0.0
+    difference = float((np.abs(a - b)[~same] / np.maximum(np.abs(b)[~same], max(1.0, typical))).max())
+    return difference if np.isfinite(difference) else float("inf")
+
+
+def _first(network: OnnxNetwork, trial: Trial, path: Path, tolerance: float) -> str:
+    """Which node is the first whose value differs, by running the file once more with all its values."""
+    try:
+        values = run_trial(path, inputs=trial.inputs, values=True, optimisation="disabled").values
+    except ModelError as error:
+        return f"which node differs first could not be found out ({error})"
+    own: dict[str, Any] = {}
+    _run(network, trial.inputs, own)
+    for node in network.file.graph.nodes:
+        for name in node.outputs:
+            if name in own and name in values and not _difference(own[name], values[name]) <= tolerance:
+                difference = _difference(own[name], values[name])
+                return f"the first node that differs is {node.label}, by {difference:.3g}"
+    return "no single node differs by as much: small differences grow along the network; give inputs like real ones"

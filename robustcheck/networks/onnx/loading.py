@@ -1,0 +1,161 @@
+"""From an ONNX file to a network that takes images, with all that was assumed and verified on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from robustcheck.errors import ModelError
+from robustcheck.networks.inputs import InputSpec, Layout
+from robustcheck.networks.onnx.agreement import agreement
+from robustcheck.networks.onnx.graph import Graph, Value, note
+from robustcheck.networks.onnx.module import OnnxNetwork
+from robustcheck.networks.onnx.reading import OnnxFile, read_onnx
+from robustcheck.networks.onnx.runtime import RuntimeNetwork
+
+_FLOATS: Final = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
+_CHANNELS: Final = (1, 3, 4)
+_NORMALISATIONS: Final = frozenset(
+    {"BatchNormalization", "LayerNormalization", "GroupNormalization", "InstanceNormalization", "RMSNormalization"}
+)
+
+
+@dataclass(frozen=True)
+class LoadedOnnx:
+    """A classifier from an ONNX file.
+
+    `notes` say what was assumed and verified. `runtime` makes a network that has ONNX Runtime run the file itself.
+    """
+
+    network: OnnxNetwork
+    input: InputSpec
+    notes: tuple[str, ...]
+    runtime: Callable[[], nn.Module]
+
+
+def load_onnx(path: str | Path, hint: tuple[int, int, int] | None = None) -> LoadedOnnx:
+    """Read, check and run a file that takes images, and compare it with ONNX Runtime.
+
+    Args:
+        path: of the file.
+        hint: channels, height and width to try where the file leaves them open.
+
+    Raises:
+        ModelError: the file cannot be read or run, does not take one float tensor of images, or ONNX Runtime computes
+            something else; see `read_onnx`, `OnnxNetwork` and `agreement`.
+        UnsafeFileError: its external data lie outside of its folder.
+    """
+    file = read_onnx(path, trial=True, hint=hint)
+    given = _one_image_input(file)
+    if len(file.graph.outputs) != 1:
+        names = ", ".join(value.name for value in file.graph.outputs)
+        raise ModelError(f"{path}: expected one output, (n, classes) logits, got {len(file.graph.outputs)}: {names}")
+    network = OnnxNetwork(file, logits=True).eval()
+    assert file.trial is not None
+    found = agreement(network, file.trial, file.path)
+    spec = _input_spec(given)
+    notes = (
+        f"agrees with ONNX Runtime {found.runtime} ({found.optimisation} optimisations) on random inputs within "
+        f"{found.difference:.1e} (allowed: {found.tolerance:.0e})",
+        *_assumptions(given, spec),
+        *_facts(network),
+        *file.notes,
+    )
+    return LoadedOnnx(network, spec, notes, lambda: runtime_network(network))
+
+
+def runtime_network(network: OnnxNetwork) -> nn.Module:
+    """A network that has ONNX Runtime run the file as it is, giving what the network gives."""
+    graph, path = network.file.graph, network.file.path
+    # Absolute, since it is opened only when it is first used.
+    runs = RuntimeNetwork(
+        path.resolve(), input_name=graph.inputs[0].name, output_name=graph.outputs[0].name, batch=network.batch
+    )
+    probabilities = network.softmax and isinstance(network.final_softmax, nn.Softmax)
+    return nn.Sequential(runs, _Logarithm()) if probabilities else runs
+
+
+class _Logarithm(nn.Module):
+    """Logits of probabilities: a softmax of them gives the probabilities again."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(min=torch.finfo(x.dtype).tiny).log()
+
+
+def _one_image_input(file: OnnxFile) -> Value:
+    inputs = file.graph.inputs
+    if len(inputs) != 1 or inputs[0].element_type not in _FLOATS:
+        listed = ", ".join(f"{value.name} {_shape_text(value)}" for value in inputs)
+        raise ModelError(
+            f"{file.path}: expected one input of floats, images, got {listed}; robustcheck does image classification "
+            "only for now"
+        )
+    return inputs[0]
+
+
+def _input_spec(given: Value) -> InputSpec:
+    """What the file says of its images; sizes that are open are the data's."""
+    shape = given.shape
+    layout: Layout = "NCHW"
+    if shape is None or len(shape) != 4:
+        return InputSpec()
+    if shape[3] in _CHANNELS and shape[1] not in _CHANNELS:
+        layout = "NHWC"
+        shape = (shape[0], shape[3], shape[1], shape[2])
+    c, h, w = shape[1:]
+    if isinstance(c, int) and isinstance(h, int) and isinstance(w, int):
+        return InputSpec((c, h, w), layout=layout)
+    return InputSpec(layout=layout)
+
+
+def _assumptions(given: Value, spec: InputSpec) -> tuple[str, ...]:
+    return (
+        f"input {given.name} {_shape_text(given)} is taken to be {spec.layout}, RGB, in [0, 1], not normalised, unless "
+        "--layout, --channel-order, --input-range, --mean and --std say otherwise: ONNX does not state it",
+    )
+
+
+def _facts(network: OnnxNetwork) -> list[str]:
+    graph = network.file.graph
+    facts = []
+    folded = _folded(graph)
+    if folded:
+        facts.append(
+            f"batch normalisation was folded into {folded} convolution{'s' if folded > 1 else ''} when the file was "
+            "exported: --train scratch trains without it"
+        )
+    if network.softmax:
+        facts.append("the softmax at the end is left away here, since training needs logits; it stays in the file")
+    if network.batch is not None:
+        facts.append(f"the file fixes its batch to {network.batch}: batches are run in pieces, which is slower")
+    if any(value.element_type in (10, 16) for value in graph.values.values()):
+        facts.append("half precision is computed and trained in float32, and rounded when it is written")
+    return facts
+
+
+def _folded(graph: Graph) -> int:
+    """How many convolutions hold a batch norm that the exporter folded in, by the exporter's own names."""
+    if any(node.op in _NORMALISATIONS for node in graph.nodes):
+        return 0
+    fused = [
+        node
+        for node in graph.nodes
+        if node.op == "Conv"
+        and (
+            "FuseBatchNorm" in node.metadata.get("pkg.onnxscript.rewriter.rule_name", "")
+            or any("BatchNorm" in scope for scope in note(node, "pkg.torch.onnx.class_hierarchy"))
+            or (len(node.inputs) > 1 and node.inputs[1].startswith("onnx::Conv_"))
+        )
+    ]
+    return len(fused)
+
+
+def _shape_text(value: Value) -> str:
+    kind = _FLOATS.get(value.element_type, f"type {value.element_type}")
+    shape = "of any shape" if value.shape is None else f"({', '.join(str(size or '?') for size in value.shape)})"
+    return f"{kind} {shape}"

@@ -1,0 +1,184 @@
+"""Writes a network back into its ONNX file: new weights, new activation nodes, and nothing else changed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from robustcheck.errors import ModelError
+from robustcheck.networks.kinds import module_kind
+from robustcheck.networks.onnx.agreement import Agreement, written_agreement
+from robustcheck.networks.onnx.emission import Emission, emit
+from robustcheck.networks.onnx.module import OnnxNetwork
+from robustcheck.networks.onnx.patterns import Pattern
+from robustcheck.networks.onnx.trial import Trial
+
+_ONE_FILE: Final = 2**31 - 2**20
+"""A protobuf message holds no more; larger networks have their tensors in a second file."""
+
+
+def write_onnx(network: OnnxNetwork, path: str | Path, trial: Trial | None = None) -> Agreement:
+    """Write the network's file with its present weights and activations; it appears whole, and only if it is right.
+
+    Tensors lie in a second file, `NAME.data`, where they did in the file that was read, or where one cannot hold them.
+
+    Args:
+        network: loaded from a file, swapped and trained as it may be; on any device; unchanged.
+        path: ends in .onnx; an existing file is replaced.
+        trial: inputs to compare on; those of the file's loading where absent.
+
+    Returns:
+        How far ONNX Runtime's outputs of the written file are from the network's own.
+
+    Raises:
+        ModelError: the folder cannot be written, or ONNX Runtime computes something else than the network.
+    """
+    path = Path(path)
+    proto = written(network)
+    external = network.file.external or proto.ByteSize() > _ONE_FILE
+    try:
+        with tempfile.TemporaryDirectory(prefix=".robustcheck-", dir=path.parent) as folder:
+            made = Path(folder) / path.name
+            if external:
+                onnx.save_model(
+                    proto, made, save_as_external_data=True, location=path.name + ".data", size_threshold=1024
+                )
+            else:
+                made.write_bytes(proto.SerializeToString())
+            agreement = written_agreement(network, made, trial)
+            if external:
+                made.with_name(path.name + ".data").replace(path.with_name(path.name + ".data"))
+            made.replace(path)
+    except OSError as error:
+        raise ModelError(f"{path}: expected a folder that can be written, got {error}") from error
+    return agreement
+
+
+def written(network: OnnxNetwork) -> onnx.ModelProto:
+    """The file's model with the network's present weights and activations."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(network.file.proto)
+    _put_weights(network, proto)
+    changed = [_Change(path, pattern, network.get_submodule(path)) for path, pattern in network.sites.items()]
+    changed = [change for change in changed if change.kind != change.pattern.kind]
+    for graph_index, graph in enumerate(_graphs(proto.graph)):
+        here = [change for change in changed if _index(network, change.pattern) == graph_index]
+        if here:
+            _replace(graph, here, network.file.graph.opset)
+    return proto
+
+
+@dataclass(frozen=True)
+class _Change:
+    """A site whose activation is another than in the file."""
+
+    path: str
+    pattern: Pattern
+    module: nn.Module
+
+    @property
+    def kind(self) -> str:
+        return module_kind(self.module) or self.pattern.kind
+
+
+def _index(network: OnnxNetwork, pattern: Pattern) -> int:
+    """Which of the file's graphs a pattern stands in, in the order of `_graphs`."""
+    graphs = [network.file.graph, *(body for _, node in network.file.graph.walk() for body in node.subgraphs)]
+    return graphs.index(pattern.graph)
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The main graph, then the sub-graphs in the order in which `Graph.walk` meets their nodes."""
+    yield graph
+    yield from _bodies(graph)
+
+
+def _bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    for node in graph.node:
+        bodies = [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]
+        yield from bodies
+        for body in bodies:
+            yield from _bodies(body)
+
+
+def _put_weights(network: OnnxNetwork, proto: onnx.ModelProto) -> None:
+    for tensor, name in _tensors(proto.graph):
+        if name not in network.stored:
+            continue
+        path, attribute = network.stored[name]
+        module = network.get_submodule(path)
+        value = getattr(module, attribute, None)
+        if not isinstance(value, torch.Tensor):
+            continue
+        old = numpy_helper.to_array(tensor)
+        new = value.detach().cpu().double().numpy().astype(old.dtype)
+        if not np.array_equal(old.view(np.uint8) if old.ndim else old, new.view(np.uint8) if new.ndim else new):
+            fresh = numpy_helper.from_array(new, tensor.name)
+            for kind in ("raw_data", "float_data", "double_data", "int32_data"):
+                tensor.ClearField(kind)
+            tensor.raw_data = fresh.raw_data
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[onnx.TensorProto, str]]:
+    """Initialisers, and tensors of Constant nodes, with the names of their values."""
+    for tensor in graph.initializer:
+        yield tensor, tensor.name
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            yield node.attribute[0].t, node.output[0]
+
+
+def _replace(graph: onnx.GraphProto, changes: list[_Change], opset: int) -> None:
+    """Put new nodes in the place of old ones, and drop the constants and notes that only those had."""
+    emitted: dict[int, Emission] = {
+        change.pattern.nodes[-1].index: emit(
+            change.module,
+            change.kind,
+            source=change.pattern.input,
+            target=change.pattern.output,
+            opset=opset,
+            element_type=change.pattern.element_type,
+            prefix=change.path,
+            rank=None if change.pattern.shape is None else len(change.pattern.shape),
+        )
+        for change in changes
+    }
+    removed = {node.index for change in changes for node in change.pattern.nodes}
+    old_inputs = {name for index in removed for name in graph.node[index].input}
+    gone = {name for index in removed for name in graph.node[index].output} - {c.pattern.output for c in changes}
+    nodes: list[onnx.NodeProto] = []
+    for index, node in enumerate(graph.node):
+        if index in emitted:
+            nodes.extend(emitted[index].nodes)
+        elif index not in removed:
+            nodes.append(node)
+    read = _read_names(nodes) | {value.name for value in graph.output}
+    orphans = old_inputs - read
+    nodes = [node for node in nodes if node.op_type != "Constant" or node.output[0] not in orphans]
+    gone |= orphans
+    tensors = [tensor for tensor in graph.initializer if tensor.name not in orphans]
+    tensors += [tensor for emission in emitted.values() for tensor in emission.initialisers]
+    kept_info = [info for info in graph.value_info if info.name not in gone]
+    kept_inputs = [info for info in graph.input if info.name not in orphans]
+    for field, kept in (("node", nodes), ("initializer", tensors), ("value_info", kept_info), ("input", kept_inputs)):
+        copies = [type(each).FromString(each.SerializeToString()) for each in kept]
+        graph.ClearField(field)
+        getattr(graph, field).extend(copies)
+
+
+def _read_names(nodes: list[onnx.NodeProto]) -> set[str]:
+    names = {name for node in nodes for name in node.input}
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                names |= _read_names(list(attribute.g.node)) | {value.name for value in attribute.g.output}
+    return names
