@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One thread a process: two worker processes with two torch threads each fight over two cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check format bench schema clean help
+.PHONY: demo test check format bench matrix schema clean help
 
 help:  ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -28,6 +28,10 @@ format: $(VENV)/.dev  ## Put the code into shape.
 
 bench: $(VENV)/.dev  ## Measure speed beside AnalogVNN and plain torch.
 	$(BIN)/python tests/benchmarks/run.py
+
+matrix: $(VENV)/.dev  ## Check ONNX exports, operators and architectures, beside peers; writes docs/onnx.md.
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[peers]'
+	$(BIN)/python tests/matrix.py
 
 schema: $(VENV)/.dev  ## Write the JSON Schema of reports anew.
 	$(BIN)/python -c "import json; from robustcheck.reporting.report import json_schema; print(json.dumps(json_schema(), indent=2))" > reports/report.schema.json

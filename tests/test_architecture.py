@@ -31,12 +31,26 @@ HOMES = {
     "sqlite3": {"study/store.py"},
     "jinja2": {"reporting/html.py"},
     "triton": set(),
-    "timm": set(),
+    "timm": {"networks/timm_models.py"},
     "ray": set(),
-    "onnx": set(),
-    "onnxruntime": set(),
 }
-SLOW = {"torch", "torchvision", "numpy", "scipy", "numba", "sklearn", "albumentations", "altair", "pydantic", "rich"}
+# And these a folder.
+FOLDERS = {"onnx": "networks/onnx/", "onnxruntime": "networks/onnx/"}
+SLOW = {
+    "onnx",
+    "onnxruntime",
+    "timm",
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "numba",
+    "sklearn",
+    "albumentations",
+    "altair",
+    "pydantic",
+    "rich",
+}
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> list[str]:
@@ -87,6 +101,13 @@ def test_a_library_is_imported_at_home_only(library, homes):
         if any(name.split(".")[0] == library for name in imports(path))
     }
     assert users == homes
+
+
+@pytest.mark.parametrize(("library", "folder"), FOLDERS.items())
+def test_a_library_is_imported_in_its_folder_only(library, folder):
+    for path in MODULES:
+        if any(name.split(".")[0] == library for name in imports(path)):
+            assert str(path.relative_to(PACKAGE)).startswith(folder), f"{path} imports {library}"
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda path: path.name)

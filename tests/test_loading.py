@@ -297,9 +297,8 @@ def test_factories_that_fail(folder, spec, message):
     ("spec", "message"),
     [
         ("net.onnx", "cannot load ONNX files; load the network that it was made from, package.module:factory"),
-        ("net.pt2", "cannot load exported programs"),
         ("net.torchscript", "TorchScript is code"),
-        ("timm:vit_tiny_patch16_224", r"timm.create_model"),
+        ("timm:vit_tiny_patch17_224", r"did you mean 'vit_tiny_patch16_224'"),
         ("weights.safetensors", "a weights file does not say what the network is"),
         ("dir/checkpoint.pt", "a weights file does not say what the network is"),
         ("a b:c", "expected the name of a shipped model"),

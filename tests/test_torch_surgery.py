@@ -686,6 +686,59 @@ def test_a_call_that_no_analysis_can_see_is_an_error_and_not_silence():
         swapped(images(2, 3))
 
 
+class ModuleAndCall(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.act = nn.Linear(6, 6), nn.ELU()
+
+    def forward(self, x):
+        return self.a(F.relu(self.a(self.act(self.a(x)))))
+
+
+def test_a_network_whose_train_returns_nothing_is_swapped():
+    class Network(TwoOnALine):
+        def train(self, mode=True):
+            super().train(mode)
+
+    network, x = Network(), images(4, 6)
+    same(swap_activation(network, "gelu").network(x), F.gelu(network.a(x)) - 2 * F.gelu(network.b(x)))
+
+
+def test_a_forward_called_by_name_counts_once():
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.part = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
+
+        def forward(self, x):
+            return self.part.forward(x)
+
+    assert find_sites(made(Network)) == (Site("part.1", "relu", "module", 1),)
+    learned = swap_activation(made(Network), "prelu").network
+    assert [name for name, _ in learned.named_parameters() if "part.1" in name] == ["part.1.weight"]
+
+
+def test_a_squashed_table_of_parameters_is_no_site():
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.table = nn.Linear(6, 6), nn.Sequential(nn.Linear(2, 6), nn.Tanh())
+            self.register_buffer("places", torch.rand(6, 2))
+
+        def forward(self, x):
+            return self.a(torch.tanh(self.a(x)) + self.table(self.places))
+
+    assert [(site.path, site.kind) for site in find_sites(made(Network))] == [("tanh", "tanh")]
+
+
+def test_a_graph_of_fx_swaps_its_modules_and_refuses_what_its_copies_would_lose():
+    graph, x = torch.fx.symbolic_trace(made(ModuleAndCall)), images(3, 6)
+    swapped = swap_activation(graph, "gelu", only="elu").network
+    same(copy.deepcopy(swapped)(x), swapped(x))
+    with pytest.raises(SurgeryError, match=r"torch\.fx graph: .*load the network that it was traced from"):
+        swap_activation(graph, "gelu")
+
+
 def test_gated_activations_are_refused_with_a_reason():
     with pytest.raises(SurgeryError, match=r"expected a gated feed-forward block, got plain activations at 1 \(relu\)"):
         swap_activation(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), "geglu")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from robustcheck.cli.study_options import model_options
+from robustcheck.cli.swap import swap
 
 
 @click.group()
@@ -21,6 +23,9 @@ def models() -> None:
       robustcheck models show digits-convnet
       robustcheck models train digits-convnet -o mine
     """
+
+
+models.add_command(swap)
 
 
 @models.command("list")
@@ -63,6 +68,7 @@ def show(model: str, weights: str | None, classes: str | None, download: bool, a
     Examples:
       robustcheck models show digits-convnet
       robustcheck models show torchvision:mobilenet_v3_small --json
+      robustcheck models show net.onnx
       robustcheck models show my_package.net:build --weights net.safetensors
     """
     from robustcheck.networks.loading import load_model, read_class_names
@@ -80,7 +86,11 @@ def show(model: str, weights: str | None, classes: str | None, download: bool, a
         "input": found.input.as_dict(),
         "classes": found.classes,
         "activation": current_activation(sites),
-        "sites": [{"path": s.path, "kind": s.kind, "found": s.found, "calls": s.calls} for s in sites],
+        "sites": [
+            {"path": s.path, "kind": s.kind, "found": s.found, "calls": s.calls, "nodes": s.nodes, "shape": s.shape}
+            for s in sites
+        ],
+        "notes": found.notes,
         "placement_network_uncovered": uncovered,
     }
     if as_json:
@@ -90,7 +100,8 @@ def show(model: str, weights: str | None, classes: str | None, download: bool, a
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    # A pipe has no width of its own; names must not be cut for a guess of it.
+    console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(Text(model, style="bold"))
     lines = Table(box=None, show_header=False, pad_edge=False)
     lines.add_row("parameters", f"{facts['parameters']:,}")
@@ -99,13 +110,18 @@ def show(model: str, weights: str | None, classes: str | None, download: bool, a
     lines.add_row("activation", str(facts["activation"] or "none found"))
     lines.add_row("noise in layers", "possible" if not uncovered else Text("not covered: " + "; ".join(uncovered)))
     console.print(lines)
+    for each in found.notes:
+        console.print(Text(f"• {each}"))
     console.print(f"sha256 {found.sha256}", soft_wrap=True, style="dim")
     console.print()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("activation site", "kind", "found as", "calls"):
-        table.add_column(title, justify="right" if title == "calls" else "left")
+    on_graph = any(site.nodes for site in sites)
+    titles = ("shape", "nodes") if on_graph else ("found as", "calls")
+    for title in ("activation site", "kind", *titles):
+        table.add_column(title, justify="right" if title == "calls" else "left", no_wrap=True, overflow="ellipsis")
     for site in sites:
-        table.add_row(Text(site.path), Text(site.kind), site.found, str(site.calls))
+        facts_of = (_shape(site.shape), _nodes(site.nodes)) if on_graph else (site.found, str(site.calls))
+        table.add_row(Text(site.path), Text(site.kind), *map(Text, facts_of))
     console.print(table)
 
 
@@ -152,3 +168,13 @@ def _readable(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return "the data's own" if value is None else str(value)
+
+
+def _shape(shape: tuple[int | str | None, ...] | None) -> str:
+    if shape is None:
+        return "unknown"
+    return " × ".join("?" if size is None or str(size).startswith("unk__") else str(size) for size in shape)
+
+
+def _nodes(names: tuple[str, ...]) -> str:
+    return names[-1] if len(names) == 1 else f"{names[-1]} and {len(names) - 1} before it"

@@ -6,6 +6,7 @@ import base64
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,7 @@ def _model(loaded: LoadedStudy, index: int) -> doc.ModelSummary:
             doc.SiteSummary(path=site.path, kind=site.kind, found=site.found, calls=site.calls)
             for site in loaded.sites[index]
         ),
+        notes=model.notes,
     )
 
 
@@ -164,6 +166,8 @@ def _weights(loaded: LoadedStudy, index: int) -> str | None:
     choice = loaded.study.models[index]
     if choice.weights is not None:
         return choice.weights
+    if Path(choice.spec).suffix in (".onnx", ".pt2", ".toml"):
+        return choice.spec
     return "shipped" if choice.spec in content.names("models", ".toml") else None
 
 

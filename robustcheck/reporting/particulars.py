@@ -93,6 +93,7 @@ def _model(model: ModelSummary) -> tuple[tuple[str, str], ...]:
         ("parameters", f"{model.parameters:,}".replace(",", "\u202f")),
         ("activation", plain(model.activation or NONE)),
         *((f"input {key}", value) for key, value in _facts(model.input)),
+        *(("note", plain(note)) for note in model.notes),
         ("SHA-256", plain(model.sha256)),
     )
 

@@ -113,7 +113,7 @@ class SiteSummary(_Record):
 
     path: str
     kind: str
-    found: Literal["module", "function"]
+    found: Literal["module", "function", "nodes"]
     calls: int
 
 
@@ -131,6 +131,7 @@ class ModelSummary(_Record):
     input: dict[str, Any]
     activation: str | None = Field(description="the activation found in the model; null where there is none")
     sites: tuple[SiteSummary, ...]
+    notes: tuple[str, ...] = Field(default=(), description="what was assumed and what was verified on loading")
 
 
 class DataSummary(_Record):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from robustcheck.data.datasets import Dataset, Split
 from robustcheck.networks.loading import Model
@@ -96,6 +97,14 @@ def ranges(
     return noisy.calibrate(calibration_batches(dataset, device))
 
 
+def evaluated_network(model: Model, placement: str, device: str = "cpu") -> nn.Module:
+    """What gives a model's logits fastest: ONNX Runtime for a file as it is, where no noise goes into its layers."""
+    runtime = model.runtime
+    if runtime is not None and runtime.sha256 == model.sha256 and placement == "sensor" and device == "cpu":
+        return runtime.make()
+    return model.network.to(device)
+
+
 def evaluate(
     model: Model, data: Dataset, channel: Channel | None = None, *, draws: int = 5, device: str = "cpu"
 ) -> Evaluation:
@@ -117,7 +126,7 @@ def evaluate(
     True
     """
     placement = "sensor" if channel is None else channel.sensor.placement
-    noisy = NoisyNetwork(model.network.to(device), model.input.normalise, placement)
+    noisy = NoisyNetwork(evaluated_network(model, placement, device), model.input.normalise, placement)
     return evaluate_network(
         noisy, data.test, channel, draws=draws, scales=ranges(noisy, data, channel, device), device=device
     )

@@ -37,12 +37,12 @@ from robustcheck.study.cells import (
     ranking_cells,
     tuning_cells,
 )
-from robustcheck.study.evaluation import evaluate_network, ranges
+from robustcheck.study.evaluation import evaluate_network, evaluated_network, ranges
 from robustcheck.study.plan import Study
 from robustcheck.study.store import CellResult, Prediction, Store, TrainingRecord
 from robustcheck.study.training import Trained, train, validation_accuracy
 
-PACKAGES = ("robustcheck", "torch", "torchvision", "numpy", "numba", "scipy", "albumentations")
+PACKAGES = ("robustcheck", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "numba", "scipy", "albumentations")
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,10 @@ def _untrained(loaded: LoadedStudy, cell: Cell, model: Model) -> Trained:
 
 def _evaluate(loaded: LoadedStudy, cell: Cell, trained: Trained) -> dict[str, Prediction]:
     sensor = loaded.sensors[cell.contestant.sensor]
+    audited = cell.contestant.activation == AS_IS
     network = trained.model.network.to(loaded.device)
+    if audited:
+        network = evaluated_network(trained.model, sensor.placement, loaded.device)
     noisy = NoisyNetwork(network, trained.model.input.normalise, sensor.placement)
     found = {}
     for point, ep in points(cell.contestant).items():

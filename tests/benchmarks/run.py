@@ -1,4 +1,4 @@
-"""Speed of the fused converter beside AnalogVNN and plain torch, start-up times, and a training step with noise.
+"""Speed of the converter, of a training step with noise, of ONNX graphs, and of start-up, beside what they must beat.
 
 Paired and repeated in one run; prints medians and ratios, and asserts nothing. `--json FILE` keeps the figures.
 """
@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx_speed
 import torch
 from torch import nn
 
@@ -115,6 +116,7 @@ def main() -> None:
     figures["digits step, network noise [ms]"] = statistics.median(noisy) * 1e3
     figures["digits step, no noise [ms]"] = statistics.median(clean) * 1e3
     figures["digits step, noise / none [x]"] = statistics.median([a / b for a, b in zip(noisy, clean, strict=True)])
+    figures |= onnx_speed.figures(paired, options.repeats)
     figures["robustcheck --help [s]"] = statistics.median(start_up(["-m", "robustcheck", "--help"]))
     figures["import robustcheck [s]"] = statistics.median(start_up(["-c", "import robustcheck"]))
     for name, value in figures.items():
