@@ -1,19 +1,13 @@
 """A dozen of the 48 files of the export matrix, all checks each; `make matrix` runs them all."""
 
-import sys
-from pathlib import Path
-
+import export_networks
 import onnx
 import pytest
-from onnx import helper, numpy_helper
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import export_networks
 from activation_trace import traced_activations
 from export_matrix import CHECKS, Subject, checked
 from exports import OPSETS, Combination, export, opset_of
 from graph_difference import difference, group_error, groups
+from onnx import helper, numpy_helper
 
 DOZEN = [
     Combination(network, exporter, OPSETS[(place + shift) % 4])

@@ -1,14 +1,8 @@
 """The nine real architectures of the onnx package load and agree, as they ship and with weights that matter."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from exports import relative, runtime
 from light_models import NAMES, light, ramp, stored_output, with_weights
 

@@ -75,14 +75,14 @@ def _export(model: Model, x: torch.Tensor, path: Path, opset: int | None) -> Exp
     try:
         _by_default(model.network, x, path, opset)
         return Exported(path, "default")
-    except ImportError as error:
-        raise UsageError(
-            f"{path.name}: writing ONNX needs the packages onnx and onnxscript, got {error}; pip install "
-            "'robustcheck[onnx]'"
-        ) from error
     except OSError:
         raise
     except Exception as error:
+        if isinstance(error, ImportError) and error.name in ("onnx", "onnxscript"):
+            raise UsageError(
+                f"{path.name}: writing ONNX needs the packages onnx and onnxscript, got {error}; pip install "
+                "'robustcheck[onnx]'"
+            ) from error
         reason = _first_line(error)
     try:
         _by_legacy(model.network, x, path, opset)

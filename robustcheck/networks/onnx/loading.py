@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from robustcheck.errors import ModelError
@@ -156,6 +157,6 @@ def _folded(graph: Graph) -> int:
 
 
 def _shape_text(value: Value) -> str:
-    kind = _FLOATS.get(value.element_type, f"type {value.element_type}")
+    kind = _FLOATS.get(value.element_type) or TensorProto.DataType.Name(value.element_type).lower()
     shape = "of any shape" if value.shape is None else f"({', '.join(str(size or '?') for size in value.shape)})"
     return f"{kind} {shape}"
