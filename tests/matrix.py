@@ -147,17 +147,19 @@ def run_stage(stage: str, folder: Path, jobs: int, only: Iterable[str] | None = 
     wanted = [name for name in names() if only is None or name in only]
     rows: dict[str, Row] = {}
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=12) as pool:
-        waiting = {pool.submit(guarded, make, name, str(folder)): name for name in wanted}
-        for done in as_completed(waiting):
-            name = waiting[done]
-            try:
-                rows[name] = done.result()
-            except Exception as error:
-                rows[name] = {"key": name, "name": name, "error": f"{type(error).__name__}: {error}"}
-            bad = tables.problems(stage, rows[name])
-            told = "; ".join(bad) if bad else "well"
-            print(f"{stage} {len(rows)}/{len(wanted)} {name} ({rows[name].get('seconds', 0)} s): {told}", flush=True)
+    # Exporters keep memory, so that processes are renewed now and then; the pool's own way of doing so can hang.
+    for batch in (wanted[at : at + 12 * jobs] for at in range(0, len(wanted), 12 * jobs)):
+        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+            waiting = {pool.submit(guarded, make, name, str(folder)): name for name in batch}
+            for done in as_completed(waiting):
+                name = waiting[done]
+                try:
+                    rows[name] = done.result()
+                except Exception as error:
+                    rows[name] = {"key": name, "name": name, "error": f"{type(error).__name__}: {error}"}
+                told = "; ".join(tables.problems(stage, rows[name])) or "well"
+                seconds = rows[name].get("seconds", 0)
+                print(f"{stage} {len(rows)}/{len(wanted)} {name} ({seconds} s): {told}", flush=True)
     return [rows[name] for name in wanted]
 
 

@@ -170,6 +170,23 @@ def test_each_activation_is_recognised(kind, tmp_path):
     same(swap_activation(network, "relu").network(x), native.fc(F.relu(x)))
 
 
+@pytest.mark.parametrize(
+    ("scales", "kind"),
+    [
+        ((0.5, 1, 2), "celu(alpha=0.5)"),
+        ((1.6732632423543772, 1.0507009873554805, 1), "selu"),
+        ((0.5, 1, 1), "elu(alpha=0.5)"),
+        ((0.5, 3, 1), None),
+    ],
+)
+def test_elu_s_operator_has_three_names(tmp_path, scales, kind):
+    with torch_seed(1):
+        native = Activations([lambda x: torch.ops.aten.elu.default(x, *scales)])
+    network = load_model(saved(native, images(2, 6), tmp_path / "e.pt2")).network
+    same(network(images(3, 6)), native(images(3, 6)))
+    assert [site.kind for site in find_sites(network)] == ([kind] if kind else [])
+
+
 def test_activations_written_as_products_are_sites_and_gates_are_not(tmp_path):
     def gate(x):
         return x * torch.sigmoid(x.mean(-1, keepdim=True))
@@ -312,6 +329,8 @@ def call_instead(target):
         "torch.ops.aten.from_file.default",
         "torch.ops.load_library.default",
         "torch.ops.aten.relu.__class__",
+        "torch.ops.aten.__class__.default",
+        "torch.ops.aten.name.default",
         "_operator.methodcaller",
         "math.__loader__",
         "builtins.eval",

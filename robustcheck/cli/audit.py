@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from robustcheck.cli.study_options import STUDY_SUFFIX, base_study, run_and_report, study_file, study_options
+from robustcheck.cli.study_options import base_study, run_and_report, states_a_study, study_file, study_options
 from robustcheck.errors import UsageError
 
 
@@ -17,19 +17,20 @@ from robustcheck.errors import UsageError
 def audit(context: click.Context, /, model: str, **params: Any) -> int:
     """Measure MODEL as it is behind a sensor: no swap, no training.
 
-    MODEL is a shipped model (robustcheck models list), torchvision:NAME, package.module:factory, or a study file
-    (.toml). Image classification only for now.
+    MODEL is an .onnx or .pt2 file, torchvision:NAME, timm:NAME, package.module:factory, a shipped model (robustcheck
+    models list), the recipe of a swapped one, or a study file (.toml). Image classification only for now.
 
     \b
     Examples:
       robustcheck audit digits-convnet
       robustcheck audit digits-convnet --sensor adc-4bit --bits 2 --bits 4 --bits 8 --ep 0.1:0.9:9
+      robustcheck audit net.onnx --data folder:photos --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
       robustcheck audit torchvision:resnet18 --weights resnet18.safetensors --data folder:photos --resize 224x224
       robustcheck audit my_package.net:build --weights net.pt --data npz:data.npz --json
     """
     from robustcheck.study.plan import Study
 
-    if model.endswith(STUDY_SUFFIX):
+    if states_a_study(model):
         study = study_file(context, model)
         if study.kind != "audit":
             raise UsageError(f"{model}: expected a study of kind audit, got {study.kind}; use robustcheck compare")

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from robustcheck.cli.options import with_options
-from robustcheck.cli.study_options import STUDY_SUFFIX, base_study, run_and_report, study_file, study_options
+from robustcheck.cli.study_options import base_study, run_and_report, states_a_study, study_file, study_options
 from robustcheck.errors import UsageError
 
 DEFAULT_ACTIVATIONS = ("relu", "leaky_relu", "gelu", "silu", "mish", "aptx")
@@ -79,21 +79,23 @@ def _training_options(command: Any) -> Any:
 def compare(context: click.Context, /, model: str, **params: Any) -> int:
     """Swap MODEL's activation, train it under the sensor's noise, and rank activations at each error probability.
 
-    MODEL is a shipped model (robustcheck models list), torchvision:NAME, package.module:factory, or a study file
-    (.toml), which states everything that the options do. Image classification only for now. The learning rate is
-    chosen for each activation on the validation split, under noise; the test split is used once, for the report.
+    MODEL is an .onnx or .pt2 file, torchvision:NAME, timm:NAME, package.module:factory, a shipped model (robustcheck
+    models list), the recipe of a swapped one, or a study file (.toml), which states everything that the options do.
+    Image classification only for now. The learning rate is chosen for each activation on the validation split, under
+    noise; the test split is used once, for the report.
 
     \b
     Examples:
       robustcheck compare digits-convnet -a gelu -a silu --ep 0.5 --epochs 10
       robustcheck compare digits-convnet --sensor adc-3bit --placement network --train scratch --train-ep mixed
+      robustcheck compare net.onnx --data folder:photos -a gelu -a silu --ep 0.5
       robustcheck compare torchvision:resnet18 --data folder:photos --resize 64x64 --train scratch --seeds 3
       robustcheck compare my_package.net:build --weights net.safetensors --data npz:data.npz
       robustcheck compare study.toml --jobs 2 -o results
     """
     from robustcheck.study.plan import Study
 
-    if model.endswith(STUDY_SUFFIX):
+    if states_a_study(model):
         study = study_file(context, model)
         if study.kind != "compare":
             raise UsageError(f"{model}: expected a study of kind compare, got {study.kind}; use robustcheck audit")

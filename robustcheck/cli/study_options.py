@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 DEFAULT_EPS = ("0.2:0.8:4",)
-STUDY_SUFFIX = ".toml"
+_SWAPPED = b'format = "robustcheck swapped model"'
 
 
 def cores() -> int:
@@ -203,6 +203,17 @@ def base_study(params: Mapping[str, Any], model: str) -> dict[str, Any]:
         "eps": parse_eps(params["eps"] or DEFAULT_EPS),
         "draws": params["draws"],
     }
+
+
+def states_a_study(model: str) -> bool:
+    """Whether MODEL is a study file; the recipe of a swapped model ends in .toml as well."""
+    if not model.endswith(".toml"):
+        return False
+    try:
+        with Path(model).open("rb") as file:
+            return _SWAPPED not in file.read(4096)
+    except OSError:
+        return True
 
 
 def study_file(context: click.Context, path: str) -> Study:
