@@ -6,16 +6,39 @@ They halve the width of a layer, so they fit only a feed-forward block that was 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from robustcheck.activations.entry import Entry, Formula
+from robustcheck.activations.entry import Entry
 from robustcheck.errors import InvalidValueError
+
+INNER: Final = {"reglu": "relu", "geglu": "gelu", "swiglu": "silu"}
+"""The activation inside each gated one, by the catalogue's names."""
+
+
+class Gated(nn.Module):
+    """act(a)·b with any activation inside, (a, b) the halves of the last axis: (…, 2n) → (…, n).
+
+    What is inside, the child `inner`, is an activation of its own, and can be found and swapped like any other.
+
+    Raises:
+        InvalidValueError: when it is called, for an odd width.
+    """
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The first half, activated, times the second."""
+        return _gate("gated activation", self.inner, x)
 
 
 def _gate(name: str, act: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    width = x.shape[-1] if x.ndim else 1
+    # While a network is traced, ranks and widths are not known.
+    width = (x.shape[-1] if x.ndim else 1) if isinstance(x.ndim, int) else 2
     if width % 2:
         raise InvalidValueError(
             f"{name}, last axis of the input",
@@ -47,20 +70,20 @@ def swiglu(x: Tensor) -> Tensor:
     return _gate("swiglu", F.silu, x)
 
 
-def _row(name: str, formula: str, function: Callable[[Tensor], Tensor]) -> Entry:
+def _row(name: str, formula: str, inner: type[nn.Module]) -> Entry:
     return Entry(
         name=name,
         family="gated",
         formula=formula,
         source="arXiv 2002.05202",
-        build=lambda *_: Formula(function),
+        build=lambda *_: Gated(inner()),
         elementwise=False,
         gated=True,
     )
 
 
 ENTRIES = (
-    _row("reglu", "relu(a)·b, (a, b) = halves of x", reglu),
-    _row("geglu", "gelu(a)·b, (a, b) = halves of x", geglu),
-    _row("swiglu", "silu(a)·b, (a, b) = halves of x", swiglu),
+    _row("reglu", "relu(a)·b, (a, b) = halves of x", nn.ReLU),
+    _row("geglu", "gelu(a)·b, (a, b) = halves of x", nn.GELU),
+    _row("swiglu", "silu(a)·b, (a, b) = halves of x", nn.SiLU),
 )

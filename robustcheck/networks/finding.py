@@ -49,6 +49,8 @@ def analyse(network: nn.Module) -> Analysis:
     opaque: dict[str, None] = {}
     covered = _routed_modules(network)
     traced_uses: list[Use] = []
+    leaves = [path for path, part in network.named_modules() if path and is_torch_leaf(part) and has_forward(part)]
+    complete = False
 
     def full(prefix: str, path: str) -> str:
         joined = ".".join(part for part in (prefix, path) if part)
@@ -60,6 +62,8 @@ def analyse(network: nn.Module) -> Analysis:
                 _merge(found, use)
         if path in covered or is_torch_leaf(module) or not has_forward(module):
             continue
+        if path and complete and not any(path.startswith(f"{leaf}.") for leaf in leaves):
+            continue
         for training in (False, True):
             traced = trace(module, training=training, opaque_types=opaque_types)
             covered.update(full(path, inner) for inner in traced.covered)
@@ -70,6 +74,8 @@ def analyse(network: nn.Module) -> Analysis:
                     place = replace(place, name=full(path, place.name))
                 traced_uses.append(replace(use, place=place))
                 _merge(found, _as_routed(network, traced_uses[-1]))
+        # What a whole trace does not come by is never called, or by its forward alone, as part of its caller's.
+        complete = complete or (path == "" and not opaque)
     for path in opaque:
         for use in _scanned_uses(network.get_submodule(path), path, traced_uses):
             _merge(found, _as_routed(network, use))

@@ -10,6 +10,7 @@ from typing import Any, Final
 from torch import nn
 
 from robustcheck.activations.catalogue import Activation, activation
+from robustcheck.activations.gated import Gated
 from robustcheck.errors import UsageError
 
 
@@ -55,6 +56,20 @@ RULES: Final = (
     Rule("sigmoid", nn.Sigmoid, ()),
     Rule("threshold", nn.Threshold, ("threshold", "value", "inplace")),
 )
+_TIMM: Final = {
+    **dict.fromkeys(("Swish", "SwishMe"), "silu"),
+    **dict.fromkeys(("Mish", "MishMe"), "mish"),
+    **dict.fromkeys(("HardSwish", "HardSwishMe"), "hardswish"),
+    **dict.fromkeys(("HardSigmoid", "HardSigmoidMe"), "hardsigmoid"),
+    **dict.fromkeys(("HardMish", "HardMishMe"), "hard_mish"),
+    "GELU": "gelu",
+    "GELUTanh": "gelu_tanh",
+    "QuickGELU": "gelu_sigmoid",
+    "PReLU": "prelu",
+    "Sigmoid": "sigmoid",
+    "Tanh": "tanh",
+}
+"""The classes in `timm.layers.activations` and `activations_me`, whose functions are torch's."""
 _BY_NAME: Final = {rule.name: rule for rule in RULES}
 _CLAMPS: Final = {"clamp": ("min", "max"), "clip": ("min", "max"), "clamp_min": ("min",)}
 _PRODUCTS: Final = {"mul": "mul", "multiply": "mul", "rmul": "mul", "imul": "mul"}
@@ -104,7 +119,9 @@ def module_kind(module: nn.Module) -> str | None:
         if isinstance(module, rule.module) and type(module).forward is rule.module.forward:
             values = {name: getattr(module, name) for name in rule.arguments if hasattr(module, name)}
             return _kind(rule, values)
-    if type(module).__module__.startswith("robustcheck.activations"):
+    if type(module).__module__ in ("timm.layers.activations", "timm.layers.activations_me"):
+        return _TIMM.get(type(module).__name__)
+    if type(module).__module__.startswith("robustcheck.activations") and not isinstance(module, Gated):
         return module.extra_repr().partition(",")[0]
     return None
 
@@ -113,10 +130,10 @@ def module_kind(module: nn.Module) -> str | None:
 def function_name(raw: str) -> str:
     """The name that all forms of a function share.
 
-    >>> function_name("relu_"), function_name("__imul__"), function_name("_threshold")
-    ('relu', 'mul', 'threshold')
+    >>> function_name("relu_"), function_name("__imul__"), function_name("_threshold"), function_name("relu_.default")
+    ('relu', 'mul', 'threshold', 'relu')
     """
-    bare = raw.strip("_")
+    bare = raw.partition(".")[0].strip("_")
     return _PRODUCTS.get(bare, bare)
 
 
@@ -139,6 +156,10 @@ def function_kind(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
         return "relu" if high is None else "relu6" if _is_number(high) and high == 6 else None
     if name not in _BY_NAME:
         return None
+    # torch.ops.aten.elu has two scales more.
+    scales = (*args[2:], kwargs.get("scale"), kwargs.get("input_scale"))
+    if name == "elu" and any(_is_number(scale) and scale != 1 for scale in scales):
+        return None
     rule = _BY_NAME[name]
     return _kind(rule, dict(zip(rule.arguments, args[1:], strict=False)) | dict(kwargs))
 
@@ -149,6 +170,7 @@ def overwrites_input(raw: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     >>> overwrites_input("relu_", ("x",), {}), overwrites_input("relu", ("x", True), {})
     (True, True)
     """
+    raw = raw.partition(".")[0]
     if (raw.endswith("_") and not raw.endswith("__")) or raw in ("imul", "__imul__"):
         return True
     rule = _BY_NAME.get(function_name(raw))

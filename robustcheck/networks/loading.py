@@ -14,12 +14,26 @@ import torch
 from torch import nn
 
 from robustcheck import content
+from robustcheck.activations.catalogue import activation
 from robustcheck.errors import InvalidValueError, ModelError, UnknownNameError, UsageError
 from robustcheck.networks import factories
+from robustcheck.networks.exported.network import exported_network
 from robustcheck.networks.fitting import check_fit, read_class_names
 from robustcheck.networks.inputs import ChannelOrder, InputSpec, Layout
+from robustcheck.networks.kinds import module_kind, new_module
 from robustcheck.networks.recipes import load_recipe, recipe_network
-from robustcheck.networks.weights import check_finite, load_weights, model_sha256, module_source
+from robustcheck.networks.saved import (
+    Base,
+    Swapped,
+    base_file,
+    load_saved_weights,
+    read_saved,
+    rebuilt,
+    swap_again,
+    swaps_identity,
+)
+from robustcheck.networks.timm_models import timm_input, timm_network, timm_pretrained
+from robustcheck.networks.weights import SUFFIXES, check_finite, load_weights, model_sha256, module_source
 from robustcheck.sensing.random import torch_seed
 
 __all__ = ["InputSpec", "Model", "check_fit", "initialise", "load_model", "model_hash", "read_class_names"]
@@ -31,7 +45,7 @@ class Model:
 
     `classes` are the names in the order of the logits, None where the model does not say. `origin` is the spec that it
     was loaded from. `sha256` covers architecture, all parameters and buffers, and `input`. `build` makes the network
-    anew with other random weights.
+    anew with other random weights. `base` builds it before the `swaps`, None for a network that no spec names.
     """
 
     network: nn.Module
@@ -40,6 +54,18 @@ class Model:
     origin: str
     sha256: str
     build: Callable[[], nn.Module] | None = field(default=None, repr=False, compare=False)
+    base: Base | None = None
+    swaps: tuple[Swapped, ...] = ()
+    notes: tuple[str, ...] = ()
+    runtime: Runtime | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Makes a network that gives the same logits, faster, without gradients; only for the model with this `sha256`."""
+
+    sha256: str
+    make: Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -57,9 +83,13 @@ class _Request:
 class _Loaded:
     network: nn.Module
     input: InputSpec
-    build: Callable[[], nn.Module]
+    build: Callable[[], nn.Module] | None
     classes: tuple[str, ...] | None = None
     code: str = ""
+    base: Base | None = None
+    swaps: tuple[Swapped, ...] = ()
+    notes: tuple[str, ...] = ()
+    runtime: Callable[[], nn.Module] | None = None
 
 
 def load_model(
@@ -78,16 +108,17 @@ def load_model(
     """Load a model in evaluation mode. Random weights, where no others are asked for, are the same in every run.
 
     Args:
-        spec: the name of a shipped model (`robustcheck models list`), `torchvision:NAME`, or `package.module:factory`,
-            a function without arguments that returns a `torch.nn.Module`.
-        weights: a `.safetensors`, `.pt` or `.pth` file with a state dictionary; for torchvision also the name of its
-            own weights, such as `DEFAULT`.
+        spec: the name of a shipped model (`robustcheck models list`), `torchvision:NAME`, `timm:NAME`, a `.pt2` file of
+            `torch.export`, a `.toml` file of `save_model`, or `package.module:factory`, a function without arguments
+            that returns a `torch.nn.Module`.
+        weights: a `.safetensors`, `.pt` or `.pth` file with a state dictionary, or a `.toml` file of `save_model`,
+            whose swaps are made again; for torchvision and timm also the name of their own weights, such as `DEFAULT`.
         mean: subtracted from the values in `input_range`: one number, or one a channel.
         std: then divides, as `mean`.
         input_range: the values that the network expects for physical 0 and 1, such as (0, 255).
         layout: `NCHW` or `NHWC`.
         channel_order: `RGB` or `BGR`.
-        classes: how many classes the data has, or their names; torchvision's models are built for as many.
+        classes: how many classes the data has, or their names; torchvision's and timm's models are built for as many.
         download: whether weights may be fetched.
         device: where the network is put.
 
@@ -104,8 +135,9 @@ def load_model(
     count = classes if isinstance(classes, int) else None if names is None else len(names)
     if count is not None and count < 2:
         raise InvalidValueError("classes", expected="2 or more", got=count)
+    request = _Request(spec, rest, weights, count, download)
     with torch_seed(0):
-        loaded = KINDS[kind](_Request(spec, rest, weights, count, download))
+        loaded = _load_swapped(kind, request) if Path(weights or "").suffix == ".toml" else KINDS[kind](request)
     check_finite(loaded.network, spec)
     given = {
         "mean": None if mean is None else tuple(mean),
@@ -116,11 +148,23 @@ def load_model(
     }
     spec_of_input = replace(loaded.input, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     try:
-        network = loaded.network.to(device).eval()
+        network = loaded.network.to(device)
+        network.eval()
     except (RuntimeError, NotImplementedError, AssertionError) as error:
         raise ModelError(f"{spec}: cannot be put on device {device}: {error}") from error
-    digest = model_hash(network, spec_of_input, loaded.code)
-    return Model(network, spec_of_input, loaded.classes or names, spec, digest, loaded.build)
+    digest = model_hash(network, spec_of_input, swaps_identity(loaded.swaps) or loaded.code)
+    return Model(
+        network,
+        spec_of_input,
+        loaded.classes or names,
+        spec,
+        digest,
+        loaded.build,
+        loaded.base or Base(spec),
+        loaded.swaps,
+        loaded.notes,
+        None if loaded.runtime is None else Runtime(digest, loaded.runtime),
+    )
 
 
 def initialise(model: Model, seed: int) -> Model:
@@ -142,7 +186,8 @@ def initialise(model: Model, seed: int) -> Model:
         network = copy.deepcopy(model.network) if model.build is None else model.build()
         if model.build is None:
             _reset(network, model.origin)
-    network = network.to(device).eval()
+    network = network.to(device)
+    network.eval()
     return replace(model, network=network, sha256=model_hash(network, model.input))
 
 
@@ -157,8 +202,11 @@ def model_hash(network: nn.Module, spec_of_input: InputSpec, code: str = "") -> 
 def _reset(network: nn.Module, origin: str) -> None:
     for path, module in network.named_modules():
         reset = getattr(module, "reset_parameters", None)
+        spec = module_kind(module)
         if callable(reset):
             reset()
+        elif spec is not None:
+            module.load_state_dict(new_module(activation(spec)).state_dict())
         elif any(True for _ in module.parameters(recurse=False)):
             raise ModelError(f"{origin}: {path or 'the network'} does not say how to draw its weights anew")
 
@@ -182,7 +230,69 @@ def _load_torchvision(request: _Request) -> _Loaded:
     network = build()
     if weights is not None:
         load_weights(network, weights)
-    return _Loaded(network, factories.torchvision_input(name), build)
+    base = Base(request.spec, request.classes)
+    return _Loaded(network, factories.torchvision_input(name), build, base=base)
+
+
+def _load_timm(request: _Request) -> _Loaded:
+    name, weights = request.rest, request.weights
+    build = partial(timm_network, name, request.classes)
+    if weights is not None and Path(weights).suffix not in SUFFIXES:
+        network = timm_pretrained(name, weights, download=request.download)
+        return _Loaded(network, timm_input(network), build, base=Base(request.spec, network.num_classes))  # type: ignore[arg-type]
+    network = build()
+    if weights is not None:
+        load_weights(network, weights)
+    return _Loaded(network, timm_input(network), build, base=Base(request.spec, request.classes))
+
+
+def _load_onnx(request: _Request) -> _Loaded:
+    from robustcheck.networks.onnx.loading import load_onnx
+
+    found = load_onnx(request.rest)
+    if request.weights is None:
+        return _Loaded(found.network, found.input, None, notes=found.notes, runtime=found.runtime)
+    load_weights(found.network, request.weights)
+    return _Loaded(found.network, found.input, None, notes=found.notes)
+
+
+def _load_exported(request: _Request) -> _Loaded:
+    network, spec_of_input = exported_network(request.rest)
+    if request.weights is not None:
+        load_weights(network, request.weights)
+    return _Loaded(network, spec_of_input, None)
+
+
+def _load_saved(request: _Request) -> _Loaded:
+    path = Path(request.spec)
+    if request.weights is not None:
+        raise UsageError(f"{path}: expected no --weights, since the recipe names its own, got {request.weights}")
+    saved = read_saved(path)
+    if Path(saved.base).suffix == ".pt2":
+        return _load_swapped(".pt2", replace(request, rest=str(base_file(saved, path)), weights=str(path)))
+    kind, rest = _kind_of(saved.base)
+    if kind == "factory":
+        raise UsageError(
+            f"{path}: its network is made by the code {saved.base}, which a recipe alone does not import; where you "
+            f"trust that code, load {saved.base} with --weights {path}"
+        )
+    if kind not in ("shipped", "torchvision", "timm"):
+        raise UsageError(f"{path}: field base: expected a network that is built by name, got {saved.base}")
+    return _load_swapped(kind, replace(request, spec=saved.base, rest=rest, weights=str(path)))
+
+
+def _load_swapped(kind: str, request: _Request) -> _Loaded:
+    """The network of a spec with the swaps and the weights of a recipe."""
+    path = Path(request.weights or "")
+    saved = read_saved(path)
+    base = KINDS[kind](replace(request, weights=None, classes=saved.class_count))
+    base.network.eval()
+    network = swap_again(base.network, saved.swapped())
+    load_saved_weights(network, saved, path.parent)
+    build = None if base.build is None else partial(rebuilt, base.build, saved.swapped())
+    spec = request.rest if kind == ".pt2" else request.spec
+    origin = Base(spec, saved.class_count)
+    return _Loaded(network, saved.input.spec(), build, saved.classes, base=origin, swaps=saved.swapped())
 
 
 def _load_factory(request: _Request) -> _Loaded:
@@ -206,13 +316,11 @@ _NEEDS_NETWORK = "a weights file does not say what the network is; give package.
 KINDS: Final[dict[str, Callable[[_Request], _Loaded]]] = {
     "shipped": _load_shipped,
     "torchvision": _load_torchvision,
+    "timm": _load_timm,
     "factory": _load_factory,
-    "timm": _refuse(
-        "this version cannot load timm's models by name",
-        "write a function that returns timm.create_model(…), and load that as package.module:factory",
-    ),
-    ".onnx": _refuse("this version cannot load ONNX files", _BY_FACTORY),
-    ".pt2": _refuse("this version cannot load exported programs", _BY_FACTORY),
+    ".onnx": _load_onnx,
+    ".pt2": _load_exported,
+    ".toml": _load_saved,
     ".torchscript": _refuse("TorchScript is code that cannot be changed", _BY_FACTORY),
     **dict.fromkeys((".pt", ".pth", ".safetensors", ".ckpt", ".bin"), _refuse("expected a model", _NEEDS_NETWORK)),
 }
@@ -238,6 +346,6 @@ def _kind_of(spec: str) -> tuple[str, str]:
 
 
 _GRAMMAR = (
-    "the name of a shipped model (robustcheck models list), torchvision:NAME, or package.module:factory with "
-    "--weights FILE"
+    "the name of a shipped model (robustcheck models list), torchvision:NAME, timm:NAME, an .onnx or .pt2 file, or "
+    "package.module:factory with --weights FILE"
 )

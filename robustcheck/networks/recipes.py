@@ -124,15 +124,15 @@ def write_recipe(folder: Path, recipe: Recipe, network: nn.Module) -> Recipe:
     complete = recipe.model_copy(update={"sha256": hashlib.sha256(weights).hexdigest()})
     document: dict[str, Any] = complete.model_dump(mode="json", exclude_none=True)
     try:
-        _write(folder / complete.weights, weights)
-        _write(folder / f"{complete.name}.toml", tomli_w.dumps(document).encode())
+        write_whole(folder / complete.weights, weights)
+        write_whole(folder / f"{complete.name}.toml", tomli_w.dumps(document).encode())
     except OSError as error:
         raise ModelError(f"{folder}: expected a folder that can be written, got {error}") from error
     return complete
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write whole or not at all."""
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
     part = path.with_name(path.name + ".part")
     part.write_bytes(data)
     part.replace(path)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 from robustcheck.errors import SurgeryError
@@ -121,7 +121,15 @@ class Rerouted:
 
 
 def reroute(owner: nn.Module) -> Rerouted:
-    """The module's rerouted forward, installed where it has none yet."""
+    """The module's rerouted forward, installed where it has none yet.
+
+    Raises SurgeryError for a graph of torch.fx, whose copies are made from the graph alone and would drop it.
+    """
+    if isinstance(owner, fx.GraphModule):
+        raise SurgeryError(
+            "torch.fx graph: expected Python code where functions are called, and modules several times, got a "
+            "GraphModule, whose copies lose what is put around its code; load the network that it was traced from"
+        )
     forward = owner.__dict__.get("forward")
     if not isinstance(forward, Rerouted):
         forward = Rerouted(owner)

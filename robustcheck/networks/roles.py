@@ -97,6 +97,7 @@ class _Reading:
     def __init__(self, trace: Trace, whole: bool) -> None:
         self.trace, self.whole = trace, whole
         self.order = {node: number for number, node in enumerate(trace.graph.nodes)}
+        self.from_input = _reached([node for node in trace.graph.nodes if node.op == "placeholder"])
         self.kinds = {node: kind for node in trace.graph.nodes if (kind := self._kind(node)) is not None}
 
     def uses(self) -> list[Use]:
@@ -135,6 +136,8 @@ class _Reading:
 
     def _role(self, node: fx.Node, kind: str) -> Role:
         name = kind_name(kind)
+        if name in SQUASHING and node not in self.from_input:
+            return "gate"  # it bounds a learned table, such as the position bias of an attention
         ends = list(self._ends(node)) if name in _OUTPUTS or name == "relu6" else []
         if any(end.op == "output" for end in ends) and name in _OUTPUTS:
             return "output"
@@ -232,8 +235,19 @@ class _Reading:
         return node.op in ("call_function", "call_method") and self.trace.places[node].name in _ALIASES
 
 
+def _reached(nodes: list[fx.Node]) -> set[fx.Node]:
+    """The nodes whose values depend on these."""
+    reached, waiting = set(nodes), list(nodes)
+    while waiting:
+        new = [user for user in waiting.pop().users if user not in reached]
+        reached.update(new)
+        waiting += new
+    return reached
+
+
 def _raw_name(node: fx.Node) -> str:
-    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    name: str = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return name.partition(".")[0]  # operators of torch.ops end in their overload, such as mul.Tensor
 
 
 def _is_foreign(node: fx.Node) -> bool:

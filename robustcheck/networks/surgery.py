@@ -12,10 +12,11 @@ from torch import nn
 
 from robustcheck.activations.catalogue import Activation
 from robustcheck.activations.catalogue import activation as read_activation
+from robustcheck.activations.gated import INNER
 from robustcheck.errors import SurgeryError
 from robustcheck.networks import torch_surgery
 from robustcheck.networks.kinds import canonical, kind_name
-from robustcheck.networks.site import Site
+from robustcheck.networks.site import KnowsItsSites, Site
 
 if TYPE_CHECKING:
     from robustcheck.networks.loading import Model
@@ -45,13 +46,17 @@ def find_sites(network: nn.Module | Model) -> tuple[Site, ...]:
     >>> find_sites(nn.Sequential(nn.Linear(4, 4), nn.LeakyReLU(0.2), nn.Linear(4, 2)))
     (Site(path='1', kind='leaky_relu(slope=0.2)', found='module', calls=1),)
     """
-    return torch_surgery.find(_network_of(network))
+    found = _network_of(network)
+    return found.current_sites() if isinstance(found, KnowsItsSites) else torch_surgery.find(found)
 
 
 def swap_activation(
     network: nn.Module | Model, activation: str, *, only: str | None = None, where: str | None = None
 ) -> Swap:
     """Replace activation functions in a copy of a network; the network itself is not changed.
+
+    In a gated block (`a * gelu(b)` in the code, or a gated activation of the catalogue) it is the inner activation that
+    is found and replaced; there, and only in the catalogue's, `geglu` stands for an inner `gelu`, and so on.
 
     A site that has this activation already keeps its module, learned values included, so that the outputs are
     bit-equal. A learned activation gets an instance of its own for each call.
@@ -78,9 +83,18 @@ def swap_activation(
     if not chosen:
         raise SurgeryError(_nothing_matched(sites, only, where))
     if wanted.gated:
-        raise SurgeryError(_no_gated_block(wanted, chosen))
-    swapped = torch_surgery.swap(_network_of(network), wanted, frozenset(site.path for site in chosen))
-    return Swap(swapped, wanted.spec, chosen)
+        plain = tuple(site for site in chosen if not torch_surgery.is_gated(_network_of(network), site))
+        if plain:
+            raise SurgeryError(_no_gated_block(wanted, plain))
+        wanted = read_activation(INNER[wanted.name])
+    return Swap(swap_sites(_network_of(network), wanted, [site.path for site in chosen]), wanted.spec, chosen)
+
+
+def swap_sites(network: nn.Module, wanted: Activation, paths: Iterable[str]) -> nn.Module:
+    """A copy of a network with an activation that is not gated at the sites of these paths; see `swap_activation`."""
+    if isinstance(network, KnowsItsSites):
+        return network.with_activation(wanted, frozenset(paths))
+    return torch_surgery.swap(network, wanted, frozenset(paths))
 
 
 def current_activation(sites: Iterable[Site]) -> str | None:
@@ -124,5 +138,5 @@ def _no_gated_block(wanted: Activation, chosen: tuple[Site, ...]) -> str:
     return (
         f"{wanted.spec}: expected a gated feed-forward block, got plain activations at {seen}; {wanted.name} halves "
         "the width of what it is given, so the layers around would no longer fit; choose an elementwise activation "
-        "(robustcheck activations list)"
+        f"(robustcheck activations list), for a gated block that is written out the inner one, {INNER[wanted.name]}"
     )

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from robustcheck.activations.catalogue import Activation
+from robustcheck.activations.gated import Gated
 from robustcheck.errors import SurgeryError
 from robustcheck.networks.finding import Analysis, Target, analyse, targets_of
 from robustcheck.networks.kinds import new_module
@@ -17,6 +18,12 @@ from robustcheck.networks.tracing import copied
 def find(network: nn.Module) -> tuple[Site, ...]:
     """Every activation site; see `robustcheck.networks.surgery.find_sites`."""
     return tuple(target.site for target in targets_of(network, analyse(network)))
+
+
+def is_gated(network: nn.Module, site: Site) -> bool:
+    """Whether the site is the inner activation of a gated one of the catalogue."""
+    owner, _, name = site.path.rpartition(".")
+    return site.found == "module" and name == "inner" and isinstance(network.get_submodule(owner), Gated)
 
 
 def swap(network: nn.Module, wanted: Activation, paths: frozenset[str]) -> nn.Module:

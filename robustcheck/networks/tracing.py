@@ -56,7 +56,9 @@ def trace(network: nn.Module, *, training: bool, opaque_types: set[type[nn.Modul
     The module is not changed. `opaque_types` grows by what turned out to be untraceable.
     """
     # Code that runs on proxies may leave them behind in attributes, and may draw random numbers.
-    region = _caller(copied(network).train(training))
+    region = _caller(copied(network))
+    # Not by what `train` returns: a network's own may return nothing.
+    region.train(training)
     for module in region.modules():
         # Calls of methods on proxies would pass a rerouted forward by; the code as it is written shows all calls alike.
         if isinstance(forward := module.__dict__.get("forward"), Rerouted):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from robustcheck.errors import ModelError, UnsafeFileError, UsageError
 
 MAX_BYTES: Final = 8 * 2**30
+SUFFIXES: Final = (".safetensors", ".pt", ".pth")
 _NESTED: Final = ("state_dict", "model_state_dict", "model")
 _SHOWN: Final = 5
 _LIBRARIES: Final = ("torch", "torchvision", "robustcheck")
@@ -94,7 +95,7 @@ def model_sha256(network: nn.Module, identity: str = "") -> str:
 
 
 def _read(path: Path) -> Any:
-    if path.suffix not in (".safetensors", ".pt", ".pth"):
+    if path.suffix not in SUFFIXES:
         raise UsageError(f"weights {path}: expected a .safetensors, .pt or .pth file; {_HOW_TO_SAVE}")
     if not path.is_file():
         raise ModelError(f"weights {path}: expected a file, found none; check the path of --weights")
