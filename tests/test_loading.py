@@ -296,7 +296,6 @@ def test_factories_that_fail(folder, spec, message):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("net.onnx", "cannot load ONNX files; load the network that it was made from, package.module:factory"),
         ("net.torchscript", "TorchScript is code"),
         ("timm:vit_tiny_patch17_224", r"did you mean 'vit_tiny_patch16_224'"),
         ("weights.safetensors", "a weights file does not say what the network is"),

@@ -59,7 +59,7 @@ def list_command(as_json: bool) -> None:
 @models.command()
 @click.argument("model")
 @model_options
-@click.option("--download", is_flag=True, help="Allow torchvision to download weights.")
+@click.option("--download", is_flag=True, help="Allow torchvision or timm to download weights.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(model: str, weights: str | None, classes: str | None, download: bool, as_json: bool, **given: Any) -> None:
     """Show a model: its input, its size, every activation site, and whether noise can be placed in its layers.

@@ -44,7 +44,7 @@ def loading_options(command: _Command) -> _Command:
         ),
         click.option("--resize", type=image_size, metavar="HxW", help="Resize every image, HEIGHTxWIDTH."),
         click.option("--crop", type=image_size, metavar="HxW", help="Then crop the centre, HEIGHTxWIDTH."),
-        click.option("--download", is_flag=True, help="Allow torchvision to download the data set."),
+        click.option("--download", is_flag=True, help="Allow torchvision or timm to download data and weights."),
     )
 
 
