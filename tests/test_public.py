@@ -66,7 +66,7 @@ def test_help_does_not_import_torch():
         (["audit", "digits-convnet", "--bits", "4", "--steps", "15"], 2, "--bits or --steps"),
         (["audit", "digits-convnet", "--device", "abacus"], 2, "--device"),
         (["audit", "torchvision:resnet18"], 2, "--data: expected a data set"),
-        (["audit", "net.onnx", "--data", "digits"], 2, "cannot load ONNX"),
+        (["audit", "net.onnx", "--data", "digits"], 3, "expected an ONNX file"),
         (["audit", "torchvision:resnet18", "--data", "digits"], 3, "3"),
         (["compare", "digits-convnet", "-a", "gleu"], 2, "did you mean 'gelu'"),
         (["compare", "digits-convnet", "-a", "geglu"], 3, "gated"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -54,6 +55,31 @@ def check_fit(model: Model, dataset_shape: tuple[int, int, int], dataset_classes
             f"{model.origin}: expected the data's classes in the model's order {_some(names)}, got "
             f"{_some(dataset_classes)}; give the model's order with --classes FILE, one name a line"
         )
+
+
+def check_on_images(model: Model, images: torch.Tensor) -> Model:
+    """Compare a model that ONNX Runtime can run too on images of the data; the model with a note of how far they are.
+
+    Args:
+        model: from `load_model`; any other is returned as it is.
+        images: (n, c, h, w) physical values in [0, 1].
+
+    Raises:
+        ModelError: the two differ by more than rounding explains.
+    """
+    if model.runtime is None:
+        return model
+    from robustcheck.networks.onnx.agreement import image_agreement
+    from robustcheck.networks.onnx.module import OnnxNetwork
+
+    assert isinstance(model.network, OnnxNetwork)
+    device = next((tensor.device for tensor in model.network.parameters()), torch.device("cpu"))
+    try:
+        found = image_agreement(model.network, model.runtime.make(), model.input.normalise(images.to(device)))
+    except ModelError as error:
+        raise ModelError(f"{model.origin}: {error}") from error
+    note = f"on {len(images)} images of the data it is within {found:.1e} of ONNX Runtime"
+    return replace(model, notes=(*model.notes, note))
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:

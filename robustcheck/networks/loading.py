@@ -18,7 +18,7 @@ from robustcheck.activations.catalogue import activation
 from robustcheck.errors import InvalidValueError, ModelError, UnknownNameError, UsageError
 from robustcheck.networks import factories
 from robustcheck.networks.exported.network import exported_network
-from robustcheck.networks.fitting import check_fit, read_class_names
+from robustcheck.networks.fitting import check_fit, check_on_images, read_class_names
 from robustcheck.networks.inputs import ChannelOrder, InputSpec, Layout
 from robustcheck.networks.kinds import module_kind, new_module
 from robustcheck.networks.recipes import load_recipe, recipe_network
@@ -36,7 +36,16 @@ from robustcheck.networks.timm_models import timm_input, timm_network, timm_pret
 from robustcheck.networks.weights import SUFFIXES, check_finite, load_weights, model_sha256, module_source
 from robustcheck.sensing.random import torch_seed
 
-__all__ = ["InputSpec", "Model", "check_fit", "initialise", "load_model", "model_hash", "read_class_names"]
+__all__ = [
+    "InputSpec",
+    "Model",
+    "check_fit",
+    "check_on_images",
+    "initialise",
+    "load_model",
+    "model_hash",
+    "read_class_names",
+]
 
 
 @dataclass(frozen=True)

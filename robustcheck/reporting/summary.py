@@ -96,6 +96,8 @@ def _tested(report: Report) -> str:
     trained = _TRAINED.get(mode, "each trained the same way")
     if mode == "finetune" and any(model.weights is None for model in report.models):
         trained = "each fine-tuned from what the model's own code makes (no --weights were given)"
+    if mode == "scratch" and any("was folded into" in note for model in report.models for note in model.notes):
+        trained += " and without the batch normalisation that was folded away when the file was exported"
     seeds = f" with {counted(report.seeds, 'seed')}" if report.training else ""
     return (
         f"{counted(len(names), 'activation')} ({listed(names, most=12)}) in {listed(models)} on"

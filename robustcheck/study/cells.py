@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import torch
+
 from robustcheck import content
 from robustcheck.activations.catalogue import activation
 from robustcheck.data.datasets import Dataset, load_data
 from robustcheck.data.preprocessing import Preprocessing
 from robustcheck.errors import UsageError
-from robustcheck.networks.loading import Model, check_fit, load_model
+from robustcheck.networks.loading import Model, check_fit, check_on_images, load_model
 from robustcheck.networks.recipes import load_recipe
 from robustcheck.networks.surgery import Site, current_activation, find_sites, swap_activation
 from robustcheck.sensing.analog import NoisyNetwork
@@ -20,6 +22,8 @@ from robustcheck.study.plan import NUMERICS, ModelChoice, Study, content_hash
 
 TUNING_SEED = 2**32
 """Seeds of learning-rate trials start here, so that no trial shares a random number with a network that is ranked."""
+
+_COMPARED = 16
 
 AS_IS = ""
 """The activation of a cell that swaps nothing (an audit)."""
@@ -147,10 +151,9 @@ def load_study(study: Study, *, device: str = "cpu", download: bool = False) -> 
     )
     for each in study.models:
         _check_unseen(each, study)
-    models = tuple(load_choice(each, data, download=download) for each in study.models)
+    models = tuple(_checked(load_choice(each, data, download=download), data) for each in study.models)
     sites = []
     for model in models:
-        check_fit(model, data.shape, data.classes)
         sites.append(find_sites(model.network))
         for sensor in sensors:
             NoisyNetwork(model.network, model.input.normalise, sensor.placement)
@@ -166,6 +169,13 @@ def load_study(study: Study, *, device: str = "cpu", download: bool = False) -> 
         for model in models
     )
     return LoadedStudy(study, data, models, tuple(sites), sensors, unique, replaced, device)
+
+
+def _checked(model: Model, data: Dataset) -> Model:
+    """The model, once it is known to go with the data."""
+    check_fit(model, data.shape, data.classes)
+    rows = torch.arange(min(_COMPARED, len(data.validation.labels)))
+    return check_on_images(model, data.validation.physical(rows))
 
 
 def _check_unseen(model: ModelChoice, study: Study) -> None:

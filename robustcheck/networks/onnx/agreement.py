@@ -51,8 +51,7 @@ def agreement(network: OnnxNetwork, trial: Trial, path: Path) -> Agreement:
     Raises:
         ModelError: they differ by more than the tolerance; names the first node that does.
     """
-    half = any(value.element_type in _HALF_TYPES for value in network.file.graph.values.values())
-    tolerance = HALF_TOLERANCE if half else FLOAT_TOLERANCE
+    tolerance = _tolerance(network)
     own: dict[str, Any] = {}
     try:
         given = _run(network, trial.inputs, own)
@@ -100,6 +99,34 @@ def exported_agreement(network: nn.Module, path: Path) -> Agreement:
             "than the network does, so the file was not kept"
         )
     return Agreement(difference, FLOAT_TOLERANCE, trial.version, trial.optimisation)
+
+
+def image_agreement(network: OnnxNetwork, runtime: nn.Module, images: Tensor) -> float:
+    """How far a network is from ONNX Runtime on images that it was made for.
+
+    Args:
+        network: takes normalised images.
+        runtime: has ONNX Runtime run the same file.
+        images: (n, …) as the network takes them.
+
+    Raises:
+        ModelError: they differ by more than the tolerance.
+    """
+    tolerance = _tolerance(network)
+    with torch.no_grad():
+        difference = _difference(network(images), runtime(images).cpu().numpy())
+    if not difference <= tolerance:
+        raise ModelError(
+            f"expected ONNX Runtime's outputs on {len(images)} images of the data within {tolerance:g}, got a "
+            f"difference of {difference:.3g}; check --mean, --std and --input-range: values far beyond what the "
+            "network was trained on grow differences that rounding makes"
+        )
+    return difference
+
+
+def _tolerance(network: OnnxNetwork) -> float:
+    half = any(value.element_type in _HALF_TYPES for value in network.file.graph.values.values())
+    return HALF_TOLERANCE if half else FLOAT_TOLERANCE
 
 
 def _run(network: OnnxNetwork, inputs: Mapping[str, Any], values: dict[str, Any]) -> list[Any]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcheck.activations.catalogue import Activation
-from robustcheck.errors import ModelError
+from robustcheck.errors import ModelError, SurgeryError
 from robustcheck.networks.kinds import module_kind, new_module
 from robustcheck.networks.onnx.graph import Graph, torch_dtype
 from robustcheck.networks.onnx.lowering import lower
@@ -133,6 +133,9 @@ class OnnxNetwork(nn.Module):
             if module_kind(self.get_submodule(path)) != wanted.spec:
                 parent, _, name = path.rpartition(".")
                 setattr(swapped.get_submodule(parent), name, new_module(wanted))
+        after = {site.path for site in swapped.current_sites() if site.kind == wanted.spec}
+        if not paths <= after:
+            raise SurgeryError(f"expected {wanted.spec} at {len(paths)} sites after the swap, got {len(paths & after)}")
         return swapped
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OnnxNetwork:
