@@ -84,6 +84,8 @@ def _batch_norm(lowering: Lowering, node: Node) -> bool:
     mean, variance = lowering.statistic(node, 3), lowering.statistic(node, 4)
     if weight is None or offset is None or mean is None or variance is None or scale == bias or mean[0] == variance[0]:
         return False
+    if node.attributes.get("training_mode", 0):
+        return False
     # Before opset 9 `spatial = 0` normalised every pixel by itself.
     if not lowering.reads_only_first_output(node) or weight.ndim != 1 or node.attributes.get("spatial", 1) == 0:
         return False

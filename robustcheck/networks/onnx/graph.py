@@ -60,7 +60,7 @@ class Graph:
 
     `inputs` leaves out what initialisers give; `values` has all that is known about types and shapes; `opset` is the
     version of ONNX's own operators. A sub-graph's `parent` is the graph that its node stands in. `origins` has, where
-    the exporter says so, what a constant was in the source: PARAMETER, BUFFER, CONSTANT_TENSOR.
+    the exporter says so, what a constant was in the source: PARAMETER, BUFFER, CONSTANT_TENSOR; `exporter` names it.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Graph:
     opset: int
     parent: Graph | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
+    exporter: str = ""
 
     @cached_property
     def _producers(self) -> dict[str, Node]:
@@ -157,7 +158,10 @@ def read_graph(model: onnx.ModelProto) -> Graph:
         model: has passed `onnx.checker`.
     """
     versions = {entry.domain: entry.version for entry in model.opset_import}
-    return _graph(model.graph, versions.get("", versions.get("ai.onnx", 1)), None)
+    graph = _graph(model.graph, versions.get("", versions.get("ai.onnx", 1)), None)
+    # The record is not made anew: sub-graphs refer to it.
+    object.__setattr__(graph, "exporter", model.producer_name)
+    return graph
 
 
 def _graph(proto: onnx.GraphProto, opset: int, parent: Graph | None) -> Graph:

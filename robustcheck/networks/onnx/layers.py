@@ -230,28 +230,40 @@ class Original(nn.Module):
 
 
 class Weights(nn.Module):
-    """Weights that no layer has of its own: embeddings, class tokens, scales."""
+    """Weights that no layer has of its own: embeddings, class tokens, the parts of layers that are written out."""
 
     def __init__(self) -> None:
         super().__init__()
         self.names: dict[str, str] = {}
+        self.constants: dict[str, float] = {}
+        self.fans: dict[str, int] = {}
 
-    def add(self, name: str, weight: nn.Parameter) -> str:
-        """Keep a weight; returns its attribute here."""
+    def add(self, name: str, weight: nn.Parameter, *, constant: float | None, fan_in: int | None) -> None:
+        """Keep a weight; anew it is `constant`, or drawn for a product that sums `fan_in` numbers."""
         attribute = "".join(c if c.isalnum() else "_" for c in name) or "weight"
         while hasattr(self, attribute):
             attribute += "_"
         self.register_parameter(attribute, weight)
         self.names[name] = attribute
-        return attribute
+        if constant is not None:
+            self.constants[attribute] = constant
+        elif fan_in is not None:
+            self.fans[attribute] = fan_in
 
     def reset_parameters(self) -> None:
-        """Normal numbers of the spread that the present weights have: torch has no default for free parameters."""
-        for weight in self.parameters():
-            spread = float(weight.detach().double().square().mean().sqrt())
-            constant = bool((weight == weight.reshape(-1)[0]).all())
-            if not constant:
-                init.normal_(weight, 0.0, spread)
+        """As torch draws scales and offsets of normalisations and matrices of linear layers.
+
+        torch has no default for free parameters: those get normal numbers as large as the present ones, and one
+        repeated number stays.
+        """
+        for attribute, weight in self.named_parameters():
+            if attribute in self.constants:
+                init.constant_(weight, self.constants[attribute])
+            elif attribute in self.fans:
+                bound = 1 / math.sqrt(max(1, self.fans[attribute]))
+                init.uniform_(weight, -bound, bound)
+            elif not bool((weight == weight.reshape(-1)[0]).all()):
+                init.normal_(weight, 0.0, float(weight.detach().double().square().mean().sqrt()))
 
 
 def _filled(layer: nn.Module, function: Function, **tensors: nn.Parameter | None) -> nn.Module:

@@ -20,6 +20,8 @@ from robustcheck.networks.onnx.reading import OnnxFile, read_onnx
 from robustcheck.networks.onnx.runtime import RuntimeNetwork
 
 _FLOATS: Final = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
+_LARGEST: Final = 2**31 - 2**20
+_SHOWN: Final = 5
 _CHANNELS: Final = (1, 3, 4)
 _NORMALISATIONS: Final = frozenset(
     {"BatchNormalization", "LayerNormalization", "GroupNormalization", "InstanceNormalization", "RMSNormalization"}
@@ -72,10 +74,12 @@ def load_onnx(path: str | Path, hint: tuple[int, int, int] | None = None) -> Loa
 
 def runtime_network(network: OnnxNetwork) -> nn.Module:
     """A network that has ONNX Runtime run the file as it is, giving what the network gives."""
-    graph, path = network.file.graph, network.file.path
-    # Absolute, since it is opened only when it is first used.
+    graph, path = network.graph, network.file.path
+    # The bytes that were read: the file may be another by the time it is used.
+    whole = network.file.proto.ByteSize() < _LARGEST
+    model = network.file.proto.SerializeToString() if whole else path.resolve()
     runs = RuntimeNetwork(
-        path.resolve(), input_name=graph.inputs[0].name, output_name=graph.outputs[0].name, batch=network.batch
+        model, input_name=graph.inputs[0].name, output_name=graph.outputs[0].name, batch=network.batch
     )
     probabilities = network.softmax and isinstance(network.final_softmax, nn.Softmax)
     return nn.Sequential(runs, _Logarithm()) if probabilities else runs
@@ -122,7 +126,7 @@ def _assumptions(given: Value, spec: InputSpec) -> tuple[str, ...]:
 
 
 def _facts(network: OnnxNetwork) -> list[str]:
-    graph = network.file.graph
+    graph = network.graph
     facts = []
     folded = _folded(graph)
     if folded:
@@ -132,11 +136,30 @@ def _facts(network: OnnxNetwork) -> list[str]:
         )
     if network.softmax:
         facts.append("the softmax at the end is left away here, since training needs logits; it stays in the file")
+    elif _looks_like_probabilities(network):
+        facts.append(
+            "the outputs look like probabilities: training and the confidence in reports need logits; export the "
+            "network without its last function"
+        )
     if network.batch is not None:
-        facts.append(f"the file fixes its batch to {network.batch}: batches are run in pieces, which is slower")
+        facts.append(
+            f"the file fixes its batch to {network.batch}: batches are run in pieces, which is slower, and batch "
+            "normalisation keeps its statistics in training"
+        )
+    if network.untrained:
+        more = len(network.untrained) - _SHOWN
+        names = ", ".join(network.untrained[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        facts.append(f"not taken for weights, so not trained: {names}")
     if any(value.element_type in (10, 16) for value in graph.values.values()):
         facts.append("half precision is computed and trained in float32, and rounded when it is written")
     return facts
+
+
+def _looks_like_probabilities(network: OnnxNetwork) -> bool:
+    """Whether all outputs for random inputs lie between 0 and 1, and are not all the same."""
+    assert network.file.trial is not None
+    found = network.file.trial.outputs[network.graph.outputs[0].name]
+    return found.size > 1 and bool((found >= 0).all() and (found <= 1).all() and found.max() > found.min())
 
 
 def _folded(graph: Graph) -> int:

@@ -17,6 +17,9 @@ _HALF: Final = (torch.float16, torch.bfloat16)
 _RESERVED: Final = frozenset(
     {
         "file",
+        "graph",
+        "ties",
+        "untrained",
         "sites",
         "stored",
         "plan",

@@ -20,6 +20,7 @@ from robustcheck.networks.onnx.operators.call import Call, UnsupportedError
 from robustcheck.networks.onnx.operators.sequences import GIVES_SEQUENCE
 from robustcheck.networks.onnx.patterns import Pattern
 from robustcheck.networks.onnx.plan import ABSENT, Bodies, Body, Plan, Step, execute, start
+from robustcheck.networks.onnx.weights import fan_in, norm_role
 
 _HALF_TYPES: Final = (10, 16)
 _FLOAT_TYPE: Final = 1
@@ -55,7 +56,7 @@ def lower(graph: Graph, patterns: Iterable[Pattern], paths: Mapping[int, str], w
     free = layers.Weights()
     for name in dict.fromkeys(plan.constants.values()):
         if name in weights and name not in shared.stored:
-            free.add(name, shared.parameter(name))
+            free.add(name, shared.parameter(name), constant=norm_role(graph, name), fan_in=fan_in(graph, name))
     if free.names:
         shared.store("weights", free, **{attribute: name for name, attribute in free.names.items()})
     return Lowered(plan, shared.modules, shared.constants, shared.stored, shared.sites)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Set
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
@@ -13,15 +14,18 @@ from robustcheck.activations.catalogue import Activation
 from robustcheck.errors import ModelError, SurgeryError
 from robustcheck.networks.kinds import module_kind, new_module
 from robustcheck.networks.onnx.graph import Graph, torch_dtype
+from robustcheck.networks.onnx.layers import BatchNorm
 from robustcheck.networks.onnx.lowering import lower
 from robustcheck.networks.onnx.matching import matches
 from robustcheck.networks.onnx.patterns import Pattern, find_activations
 from robustcheck.networks.onnx.places import node_paths
 from robustcheck.networks.onnx.plan import Watch, execute, start
 from robustcheck.networks.onnx.reading import OnnxFile
-from robustcheck.networks.onnx.weights import weight_names
+from robustcheck.networks.onnx.untying import untie
+from robustcheck.networks.onnx.weights import untrained, weight_names
 from robustcheck.networks.site import Site
 
+_VIEWS: Final = frozenset({"Identity", "Cast", "Reshape", "Flatten", "Squeeze"})
 _HALF: Final = (torch.float16, torch.bfloat16)
 
 
@@ -51,6 +55,9 @@ class OnnxNetwork(nn.Module):
 
     Attributes:
         file: the file.
+        graph: what is run: the file's graph, with a tensor of its own for each layer (see `untie`).
+        ties: which of these tensors are one in the file.
+        untrained: float tensors of the file that were not taken for weights.
         sites: the activations of the file by the path of their module.
         stored: for each weight of the file the path and the attribute of the module that holds it.
         batch: the size that the file fixes its batch to, None where it is free.
@@ -66,12 +73,17 @@ class OnnxNetwork(nn.Module):
         if not graph.inputs or not graph.outputs:
             raise ModelError(f"{file.path}: expected a graph with inputs and outputs, got {len(graph.inputs)} inputs")
         try:
+            graph, ties = untie(graph)
             found = matches(graph)
             patterns, paths = find_activations(graph, found), node_paths(graph, found)
-            lowered = lower(graph, patterns, paths, weight_names(graph))
+            weights = weight_names(graph)
+            lowered = lower(graph, patterns, paths, weights)
         except ModelError as error:
             raise ModelError(f"{file.path}: {error}") from error
         self.file = file
+        self.graph = graph
+        self.ties = ties
+        self.untrained = untrained(graph, weights)
         self.sites: dict[str, Pattern] = lowered.sites
         self.stored = lowered.stored
         self.plan = lowered.plan
@@ -89,13 +101,24 @@ class OnnxNetwork(nn.Module):
     def forward(self, *inputs: Tensor) -> Any:
         """The graph's output, or a tuple of its outputs; (n, …) for inputs of (n, …).
 
-        A file whose batch is fixed is run piece by piece.
+        A file whose batch is fixed is run piece by piece, its batch normalisations with the statistics that they have.
         """
         if self.batch is None or len(inputs) != 1 or inputs[0].shape[0] == self.batch:
             return self.run(inputs)
         (x,) = inputs
-        short = -x.shape[0] % self.batch
-        pieces = torch.split(torch.cat([x, x[-1:].expand(short, *x.shape[1:])]), self.batch)
+        # Statistics of pieces, the last one filled up, would not be those of the batch.
+        learning = [module for module in self.modules() if isinstance(module, BatchNorm) and module.training]
+        for module in learning:
+            module.eval()
+        try:
+            return self._in_pieces(x, self.batch)
+        finally:
+            for module in learning:
+                module.train()
+
+    def _in_pieces(self, x: Tensor, batch: int) -> Any:
+        short = -x.shape[0] % batch
+        pieces = torch.split(torch.cat([x, x[-1:].expand(short, *x.shape[1:])]), batch)
         results = [self.run((piece,)) for piece in pieces]
         if isinstance(results[0], tuple):
             return tuple(torch.cat(column)[: x.shape[0]] for column in zip(*results, strict=True))
@@ -105,7 +128,7 @@ class OnnxNetwork(nn.Module):
         """One pass over the whole batch; `watch` is told every value of the main graph."""
         given = tuple(self._cast(x, position) for position, x in enumerate(inputs))
         if len(given) != len(self.plan.inputs):
-            names = ", ".join(value.name for value in self.file.graph.inputs)
+            names = ", ".join(value.name for value in self.graph.inputs)
             raise ModelError(f"{self.file.path}: expected {len(self.plan.inputs)} inputs ({names}), got {len(given)}")
         modules = {path: self.get_submodule(path) for path in self.paths}
         weights = {
@@ -139,7 +162,7 @@ class OnnxNetwork(nn.Module):
         return swapped
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OnnxNetwork:
-        for fixed in (self.file, self.sites, self.stored, self.plan):
+        for fixed in (self.file, self.graph, self.ties, self.sites, self.stored, self.plan):
             memo[id(fixed)] = fixed
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
@@ -151,7 +174,7 @@ class OnnxNetwork(nn.Module):
         return f"sha256={self.file.sha256}, logits={self.softmax}"
 
     def _cast(self, x: Tensor, position: int) -> Tensor:
-        element_type = self.file.graph.inputs[position].element_type
+        element_type = self.graph.inputs[position].element_type
         try:
             dtype = torch_dtype(element_type)
         except KeyError:
@@ -159,21 +182,29 @@ class OnnxNetwork(nn.Module):
         return x.to(torch.float32 if dtype in _HALF else dtype)
 
     def _leave_softmax_away(self) -> None:
-        """End the plan before a Softmax or LogSoftmax that makes the only output."""
-        graph, plan = self.file.graph, self.plan
-        if len(graph.outputs) != 1 or not plan.steps:
+        """Make the Softmax or LogSoftmax that the only output comes from, its layout changed or not, do nothing."""
+        if len(self.graph.outputs) != 1:
             return
-        last = graph.producer(graph.outputs[0].name)
-        step = plan.steps[-1]
-        shape = graph.outputs[0].shape
-        if last is None or last.op not in ("Softmax", "LogSoftmax") or step.outputs[:1] != plan.outputs:
+        output = self.graph.outputs[0]
+        node = self.graph.producer(output.name)
+        while node is not None and node.op in _VIEWS:
+            node = self.graph.producer(node.inputs[0])
+        if node is None or node.op not in ("Softmax", "LogSoftmax") or output.shape is None or len(output.shape) != 2:
             return
-        if shape is None or len(shape) != 2 or last.attributes.get("axis", -1) not in (1, -1):
+        value = self.graph.values.get(node.inputs[0])
+        rank = len(value.shape) if value is not None and value.shape is not None else 2
+        axis = node.attributes.get("axis", 1 if self.graph.opset < 13 else -1)
+        steps = [step for step in self.plan.steps if step.names[:1] == node.outputs[:1] and step.module is None]
+        if len(steps) != 1 or axis % rank != 1 or len(self.graph.consumers(node.outputs[0])) > 1:
             return
-        axis = last.attributes.get("axis", -1)
-        self.final_softmax = nn.Softmax(axis) if last.op == "Softmax" else nn.LogSoftmax(axis)
-        self.plan = type(plan)(plan.slots, plan.steps[:-1], plan.inputs, step.inputs[:1], plan.constants, plan.outer)
+        kept = tuple(replace(step, function=_unchanged) if step is steps[0] else step for step in self.plan.steps)
+        self.plan = replace(self.plan, steps=kept)
+        self.final_softmax = nn.Softmax(1) if node.op == "Softmax" else nn.LogSoftmax(1)
         self.softmax = True
+
+
+def _unchanged(x: Tensor, *_: Any) -> Tensor:
+    return x
 
 
 def fixed_batch(graph: Graph) -> int | None:

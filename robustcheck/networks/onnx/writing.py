@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -73,7 +73,7 @@ def written(network: OnnxNetwork) -> onnx.ModelProto:
     for graph_index, graph in enumerate(_graphs(proto.graph)):
         here = [change for change in changed if _index(network, change.pattern) == graph_index]
         if here:
-            _replace(graph, here, network.file.graph.opset)
+            _replace(graph, here, network.graph.opset)
     return proto
 
 
@@ -92,7 +92,7 @@ class _Change:
 
 def _index(network: OnnxNetwork, pattern: Pattern) -> int:
     """Which of the file's graphs a pattern stands in, in the order of `_graphs`."""
-    graphs = [network.file.graph, *(body for _, node in network.file.graph.walk() for body in node.subgraphs)]
+    graphs = [network.graph, *(body for _, node in network.graph.walk() for body in node.subgraphs)]
     return graphs.index(pattern.graph)
 
 
@@ -111,30 +111,58 @@ def _bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def _put_weights(network: OnnxNetwork, proto: onnx.ModelProto) -> None:
-    for tensor, name in _tensors(proto.graph):
-        if name not in network.stored:
+    sparse = {each.values.name: each for each in proto.graph.sparse_initializer}
+    for name, tensor in [*_tensors(proto.graph), *((name, each.values) for name, each in sparse.items())]:
+        old = network.graph.initialisers[name] if name in sparse else numpy_helper.to_array(tensor)
+        new = _value(network, name, old.dtype)
+        if new is None or _same(old, new):
             continue
-        path, attribute = network.stored[name]
-        module = network.get_submodule(path)
-        value = getattr(module, attribute, None)
-        if not isinstance(value, torch.Tensor):
+        if name in sparse:
+            proto.graph.sparse_initializer.remove(sparse[name])
+            proto.graph.initializer.append(numpy_helper.from_array(new, name))
             continue
-        old = numpy_helper.to_array(tensor)
-        new = value.detach().cpu().double().numpy().astype(old.dtype)
-        if not np.array_equal(old.view(np.uint8) if old.ndim else old, new.view(np.uint8) if new.ndim else new):
-            fresh = numpy_helper.from_array(new, tensor.name)
-            for kind in ("raw_data", "float_data", "double_data", "int32_data"):
-                tensor.ClearField(kind)
-            tensor.raw_data = fresh.raw_data
+        for kind in ("raw_data", "float_data", "double_data", "int32_data"):
+            tensor.ClearField(kind)
+        tensor.raw_data = numpy_helper.from_array(new, name).raw_data
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    for tie in network.ties:
+        new = _value(network, tie.copy, stored[tie.original].dtype)
+        if new is None or _same(stored[tie.original], new):
+            continue
+        if tie.copy not in stored:
+            stored[tie.copy] = new
+            proto.graph.initializer.append(numpy_helper.from_array(new, tie.copy))
+        proto.graph.node[tie.node].input[tie.position] = tie.copy
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[onnx.TensorProto, str]]:
-    """Initialisers, and tensors of Constant nodes, with the names of their values."""
+def _value(network: OnnxNetwork, name: str, dtype: np.dtype[Any]) -> np.ndarray[Any, Any] | None:
+    """What the network has for a tensor of the file, in the file's type; None where the network does not change it."""
+    if name not in network.stored:
+        return None
+    path, attribute = network.stored[name]
+    held = getattr(network.get_submodule(path), attribute, None)
+    if not isinstance(held, torch.Tensor):
+        return None
+    value = held.detach().cpu().double().numpy()
+    with np.errstate(over="ignore"):
+        new = value.astype(dtype)
+    if not np.isfinite(new.astype(np.float64)).all():
+        what = f"numbers that {dtype} can hold" if np.isfinite(value).all() else "finite numbers"
+        raise ModelError(f"{path}.{attribute} ({name}): expected {what}, got others; train again at a lower rate")
+    return new
+
+
+def _same(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
+    return a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """Initialisers, and tensors of Constant nodes, by the names of their values."""
     for tensor in graph.initializer:
-        yield tensor, tensor.name
+        yield tensor.name, tensor
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            yield node.attribute[0].t, node.output[0]
+            yield node.output[0], node.attribute[0].t
 
 
 def _replace(graph: onnx.GraphProto, changes: list[_Change], opset: int) -> None:
