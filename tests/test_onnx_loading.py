@@ -45,7 +45,7 @@ def path(tmp_path):
 def test_what_was_assumed_and_verified_is_said(path, tmp_path):
     notes = " ".join(load_model(path).notes)
     assert "agrees with ONNX Runtime" in notes
-    assert "x float32 (n, 1, 8, 8) is taken to be NCHW, RGB, in [0, 1], not normalised" in notes
+    assert "'x' float32 (n, 1, 8, 8) is taken to be NCHW, RGB, in [0, 1], not normalised" in notes
     assert "batch normalisation was folded into 1 convolution " in notes
     assert "softmax" not in notes
     fixed = " ".join(load_model(digits_file(tmp_path / "fixed.onnx", softmax=True, batch=3)).notes)
@@ -113,9 +113,8 @@ def test_new_weights_are_torch_s_defaults(path):
 
 def test_a_file_that_takes_no_images_is_refused(tmp_path):
     b = Builder(["n", 4])
-    path = str(b.save(tmp_path / "net.onnx", b.add("Shape", "x"), [2], onnx.TensorProto.INT64))
-    model = load_model(path)
-    assert model.input.shape is None
+    path = str(b.save(tmp_path / "net.onnx", b.add("Neg", "x"), ["n", 4]))
+    assert "no batch of images" in " ".join(load_model(path).notes)
     b = Builder(["n", 4], element_type=onnx.TensorProto.INT64)
     path = str(b.save(tmp_path / "ids.onnx", b.add("Neg", "x"), ["n", 4]))
     with pytest.raises(ModelError, match="expected one input of floats, images, got x int64"):
@@ -192,4 +191,50 @@ def test_what_cannot_be_swapped(path, tmp_path, monkeypatch, capsys, arguments, 
     monkeypatch.chdir(tmp_path)
     found, _, err = command(capsys, "models", "swap", path, *arguments)
     assert (found, message in err) == (code, True), err
+    assert [each.name for each in tmp_path.iterdir()] == ["net.onnx"]
+
+
+@pytest.mark.parametrize("last", ["Softmax", "LogSoftmax"])
+def test_a_study_of_a_file_that_ends_in_probabilities(tmp_path, capsys, last):
+    path = digits_file(tmp_path / "net.onnx", softmax=True)
+    model = onnx.load(path)
+    model.graph.node[-1].op_type = last
+    onnx.save(model, path)
+    options = ("--data", "digits", "--max-samples", "300", "--ep", "0.5", "--draws", "1", "-q", "--json")
+    code, out, err = command(capsys, "audit", path, *options, "-o", tmp_path / "report")
+    assert code == 0, err
+    notes = " ".join(json.loads(out)["models"][0]["notes"])
+    assert "on 16 images of the data it is within" in notes
+    assert "the softmax at the end is left away" in notes
+
+
+def test_images_of_another_shape_are_refused_in_words(tmp_path, capsys):
+    path = digits_file(tmp_path / "net.onnx")
+    options = ("--data", "digits", "--resize", "16x16", "--ep", "0.5", "-o", tmp_path / "report")
+    code, _, err = command(capsys, "audit", path, *options)
+    assert code == 3
+    assert "(1, 8, 8) as the file states, got (1, 16, 16); use --resize 8x8" in err
+
+
+def test_outputs_that_are_no_logits_are_refused(tmp_path):
+    b = Builder(["n", 1, 8, 8])
+    x = b.add("ArgMax", b.add("Flatten", "x"), axis=1)
+    path = b.save(tmp_path / "net.onnx", x, ["n", 1], onnx.TensorProto.INT64)
+    with pytest.raises(ModelError, match=r"expected \(n, classes\) logits, got argmax_1 int64"):
+        load_model(str(path))
+
+
+def test_training_options_without_training_are_refused(path, tmp_path, capsys):
+    code, _, err = command(capsys, "models", "swap", path, "-a", "gelu", "--epochs", "3", "-o", tmp_path / "out.onnx")
+    assert code == 2
+    assert "--epochs: expected --train finetune or scratch with it" in err
+
+
+def test_an_interrupted_swap_leaves_nothing(path, tmp_path, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("robustcheck.networks.delivering.write_model", interrupted)
+    code, _, err = command(capsys, "models", "swap", path, "-a", "gelu", "-o", tmp_path / "out.onnx")
+    assert (code, err) == (130, "interrupted; nothing was written\n")
     assert [each.name for each in tmp_path.iterdir()] == ["net.onnx"]

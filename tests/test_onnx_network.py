@@ -197,3 +197,32 @@ def test_a_copy_shares_nothing_that_trains(convolutional):
 def test_a_node_that_cannot_run_is_named(convolutional):
     with pytest.raises(ModelError, match="Sub 'sub_0': expected values that the operator takes"):
         load(convolutional)(torch.ones(1, 5, 8, 8))
+
+
+def test_batch_norm_keeps_its_statistics_where_the_batch_is_fixed(tmp_path):
+    b = Builder([2, 4, 3, 3])
+    statistics = [b.tensor(n, np.abs(normal(4, seed=k)) + 0.5) for k, n in enumerate(("scale", "bias", "m", "v"))]
+    x = b.add("Neg", b.add("BatchNormalization", "x", *statistics))
+    network = load(b.save(tmp_path / "net.onnx", x, [2, 4, 3, 3]))
+    (layer,) = (m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    before, x = layer.running_mean.clone(), torch.rand(5, 4, 3, 3)
+    expected = network(x)
+    torch.testing.assert_close(network.train()(x), expected)
+    assert layer.training
+    assert torch.equal(layer.running_mean, before)
+
+
+def test_a_softmax_over_other_than_the_classes_stays(tmp_path):
+    b = Builder(["n", 4])
+    x = b.add("Softmax", b.add("MatMul", "x", b.tensor("w", normal(4, 3))), axis=0)
+    assert not load(b.save(tmp_path / "net.onnx", x, ["n", 3]), logits=True).softmax
+
+
+def test_a_softmax_whose_layout_is_changed_afterwards_is_left_away(tmp_path):
+    b = Builder(["n", 4, 1, 1])
+    x = b.add("Conv", "x", b.tensor("w", normal(3, 4, 1, 1)))
+    path = b.save(tmp_path / "net.onnx", b.add("Flatten", b.add("Softmax", x, axis=1)), ["n", 3])
+    network = load(path, logits=True)
+    assert network.softmax
+    x = torch.from_numpy(normal(5, 4, 1, 1))
+    torch.testing.assert_close(network(x).softmax(1), torch.from_numpy(in_runtime(path, x.numpy())[0]))

@@ -150,7 +150,9 @@ def test_the_file_s_opset_stays(tmp_path):
     assert kinds(tmp_path / "out.onnx") == ["mish", "mish"]
 
 
-def test_external_data_stay_external_and_beside_the_file(path, tmp_path):
+def test_external_data_stay_external_and_beside_the_file(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new.onnx.data").write_bytes(b"of another file in the current folder")
     folder = tmp_path / "in"
     folder.mkdir()
     onnx.save_model(
@@ -163,6 +165,8 @@ def test_external_data_stay_external_and_beside_the_file(path, tmp_path):
     out.mkdir()
     write_onnx(network, out / "new.onnx")
     assert sorted(each.name for each in out.iterdir()) == ["new.onnx", "new.onnx.data"]
+    write_onnx(network, out / "new.onnx")
+    assert (out / "new.onnx.data").stat().st_mode == (out / "new.onnx").stat().st_mode
     again = load(out / "new.onnx")
     x = torch.ones(2, 6)
     assert torch.equal(again(x), network(x))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,14 @@ def swap(model: str, **params: Any) -> None:
       robustcheck models swap digits-convnet -a gelu --train finetune --epochs 5 --ep 0.5 -o digits-gelu.toml
       robustcheck models swap torchvision:resnet18 -a mish -o resnet18-mish.onnx
     """
+    try:
+        _swap(model, params)
+    except KeyboardInterrupt:
+        click.echo("interrupted; nothing was written", err=True)
+        raise click.exceptions.Exit(130) from None
+
+
+def _swap(model: str, params: dict[str, Any]) -> None:
     from robustcheck.networks.delivering import write_model
     from robustcheck.networks.loading import load_model, read_class_names
     from robustcheck.networks.saving import swapped_model
@@ -87,6 +96,7 @@ def swap(model: str, **params: Any) -> None:
     names = None if params["classes"] is None else read_class_names(params["classes"])
     given = {key: params[key] for key in ("weights", "mean", "std", "input_range", "layout", "channel_order")}
     data = None
+    _check_training_options(params)
     if params["train"] != "none" or params["data"]:
         study, data = _study(params, model)
         names = data.classes
@@ -99,7 +109,7 @@ def swap(model: str, **params: Any) -> None:
         "replaced": [{"path": site.path, "kind": site.kind, "nodes": list(site.nodes)} for site in made.replaced],
     }
     if data is not None:
-        result = _trained(result, study, data, params, facts)
+        result = _trained(result, loaded, study, data, params, facts)
     written = write_model(result, out, None if data is None else data.shape)
     facts |= {"files": [str(path) for path in written.files], "checked": written.checked, "sha256": result.sha256}
     if params["as_json"]:
@@ -115,7 +125,32 @@ def _out(out: Path, form: str | None) -> Path:
         raise UsageError(f"--out {out}: expected NAME.onnx or NAME.toml, in agreement with --to; give one of them")
     if not out.parent.is_dir():
         raise UsageError(f"--out {out}: expected a file in a folder that exists; make {out.parent} first")
-    return out
+    try:
+        with tempfile.TemporaryFile(dir=out.parent):
+            return out
+    except OSError as error:
+        raise UsageError(f"--out {out}: expected a folder that can be written, got {error.strerror}") from error
+
+
+def _check_training_options(params: dict[str, Any]) -> None:
+    """Raise UsageError for options of the training that would do nothing."""
+    if params["train"] != "none":
+        return
+    context = click.get_current_context()
+    given = [
+        option
+        for option, name in (
+            ("--epochs", "epochs"),
+            ("--batch-size", "batch_size"),
+            ("--lr", "rates"),
+            ("--seed", "seed"),
+        )
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if not params["data"]:
+        given += [option for option, name in (("--ep", "eps"), ("--sensor", "sensors")) if params[name]]
+    if given:
+        raise UsageError(f"{', '.join(given)}: expected --train finetune or scratch with it, got no training; add it")
 
 
 def _study(params: dict[str, Any], model: str) -> tuple[Any, Any]:
@@ -133,12 +168,15 @@ def _study(params: dict[str, Any], model: str) -> tuple[Any, Any]:
     return study, load_data_from(params, default=study.data.spec, class_names=study.data.classes)
 
 
-def _trained(result: Model, study: Any, data: Any, params: dict[str, Any], facts: dict[str, Any]) -> Model:
+def _trained(
+    result: Model, before: Model, study: Any, data: Any, params: dict[str, Any], facts: dict[str, Any]
+) -> Model:
     from robustcheck.networks.fitting import check_fit
     from robustcheck.study.delivery import accuracies, train_for_use
 
     check_fit(result, data.shape, data.classes)
     sensor = study.sensors[0].bind()
+    facts["accuracy_before"] = accuracies(before, data, sensor, study.eps, study.draws)
     if params["train"] != "none":
         delivered: Delivered = train_for_use(
             result,
@@ -169,5 +207,9 @@ def _print(facts: dict[str, Any]) -> None:
         tried = ", ".join(f"{rate}: {accuracy:.3f}" for rate, accuracy in facts["validation"].items())
         click.echo(f"learning rate {facts['learning_rate']:g} (validation accuracy under noise: {tried})")
     if "accuracy" in facts:
-        click.echo("test accuracy: " + ", ".join(f"{name} {value:.3f}" for name, value in facts["accuracy"].items()))
+        before = facts["accuracy_before"]
+        found = [
+            f"{name} {100 * value:.1f} (was {100 * before[name]:.1f})" for name, value in facts["accuracy"].items()
+        ]
+        click.echo(f"test accuracy [%]: {', '.join(found)}")
     click.echo(f"wrote {' and '.join(facts['files'])} ({facts['checked']})")

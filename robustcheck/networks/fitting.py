@@ -32,6 +32,14 @@ def check_fit(model: Model, dataset_shape: tuple[int, int, int], dataset_classes
     >>> from robustcheck.networks.loading import load_model
     >>> check_fit(load_model("torchvision:squeezenet1_1", classes=2), (3, 32, 32), ("cat", "dog"))
     """
+    stated = model.input.shape
+    if model.runtime is not None and stated is not None and stated != dataset_shape:
+        size = "×".join(map(str, stated[1:])).replace("×", "x")
+        remedy = f"use --resize {size}" if stated[0] == dataset_shape[0] else "use data with as many channels"
+        raise ModelError(
+            f"{model.origin}: expected images of (channels, height, width) {stated} as the file states, got "
+            f"{dataset_shape}; {remedy}, or check --layout"
+        )
     logits = _forward(model, dataset_shape)
     if not isinstance(logits, torch.Tensor):
         raise ModelError(f"{model.origin}: expected (n, classes) logits, got {type(logits).__name__}; {_TASK}")

@@ -127,8 +127,8 @@ def _nothing_matched(sites: tuple[Site, ...], only: str | None, where: str | Non
     if not sites:
         return (
             "activations: expected at least one activation function in the network, got none; gates, outputs and "
-            "recurrent layers do not count, and an activation of your own must be an nn.Module of torch's or a call "
-            "of a torch function"
+            "recurrent layers do not count, and an activation of your own must be a module or a function of torch's, "
+            "or ONNX nodes that compute a known one"
         )
     return f"activations: expected at least one site {asked}, got none; the network has {seen}"
 

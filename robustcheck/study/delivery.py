@@ -54,7 +54,7 @@ def train_for_use(
     with one_thread():
         start = initialise(model, derived_seed(seed, "initialise")) if policy.mode == "scratch" else model
         for rate in sorted(policy.learning_rates):
-            progress(f"training, learning rate {rate:g}, up to {policy.epochs} epochs")
+            progress(f"training, learning rate {rate:g}, {policy.epochs} epoch{'s' if policy.epochs > 1 else ''}")
             trained = train(start, data, sensor, eps, policy=policy, learning_rate=rate, seed=seed, device=device)
             found.append((rate, trained))
     rate, best = max(found, key=lambda each: each[1].validation_accuracy)

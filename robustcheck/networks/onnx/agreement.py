@@ -124,7 +124,11 @@ def image_agreement(network: OnnxNetwork, runtime: nn.Module, images: Tensor) ->
     """
     tolerance = _tolerance(network)
     with torch.no_grad():
-        difference = _difference(network(images), runtime(images).cpu().numpy())
+        own, other = network(images), runtime(images).cpu()
+    if network.softmax:
+        lowest = float(np.log(_SMALLEST))
+        own, other = own.log_softmax(1).clamp(min=lowest), other.clamp(min=lowest)
+    difference = _difference(own, other.numpy())
     if not difference <= tolerance:
         raise ModelError(
             f"expected ONNX Runtime's outputs on {len(images)} images of the data within {tolerance:g}, got a "

@@ -52,7 +52,10 @@ def export_onnx(
     path = Path(path)
     shape = shape or model.input.shape
     if shape is None:
-        raise UsageError(f"{path}: expected a model that says the shape of its images, got none; give it with --resize")
+        raise UsageError(
+            f"{model.origin}: expected a model that says the shape of its images, got none; name data with --data, "
+            "whose images are taken"
+        )
     modes = {module: module.training for module in model.network.modules()}
     model.network.eval()
     try:
@@ -106,7 +109,7 @@ def _by_default(network: nn.Module, x: torch.Tensor, path: Path, opset: int | No
         opset_version=opset,
         input_names=[_INPUT],
         output_names=[_OUTPUT],
-        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
         external_data=_size(network) > _LARGEST,
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
 from onnx import TensorProto
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from robustcheck.networks.onnx.runtime import RuntimeNetwork
 _FLOATS: Final = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
 _LARGEST: Final = 2**31 - 2**20
 _SHOWN: Final = 5
+_TINY: Final = 1e-3
 _CHANNELS: Final = (1, 3, 4)
 _NORMALISATIONS: Final = frozenset(
     {"BatchNormalization", "LayerNormalization", "GroupNormalization", "InstanceNormalization", "RMSNormalization"}
@@ -57,7 +59,15 @@ def load_onnx(path: str | Path, hint: tuple[int, int, int] | None = None) -> Loa
     given = _one_image_input(file)
     if len(file.graph.outputs) != 1:
         names = ", ".join(value.name for value in file.graph.outputs)
-        raise ModelError(f"{path}: expected one output, (n, classes) logits, got {len(file.graph.outputs)}: {names}")
+        raise ModelError(
+            f"{path}: expected one output, (n, classes) logits, got {len(file.graph.outputs)}: {names}; cut the graph "
+            "with onnx.utils.extract_model to the one that classifies"
+        )
+    if file.graph.outputs[0].element_type not in _FLOATS:
+        raise ModelError(
+            f"{path}: expected (n, classes) logits, got {file.graph.outputs[0].name} "
+            f"{_shape_text(file.graph.outputs[0])}; export the network without its last function"
+        )
     network = OnnxNetwork(file, logits=True).eval()
     assert file.trial is not None
     found = agreement(network, file.trial, file.path)
@@ -119,9 +129,14 @@ def _input_spec(given: Value) -> InputSpec:
 
 
 def _assumptions(given: Value, spec: InputSpec) -> tuple[str, ...]:
+    if given.shape is not None and len(given.shape) != 4:
+        return (
+            f"input {given.name!r} {_shape_text(given)} is no batch of images (n, channels, height, width): the "
+            "network can be shown and swapped, but not audited or compared",
+        )
     return (
-        f"input {given.name} {_shape_text(given)} is taken to be {spec.layout}, RGB, in [0, 1], not normalised, unless "
-        "--layout, --channel-order, --input-range, --mean and --std say otherwise: ONNX does not state it",
+        f"input {given.name!r} {_shape_text(given)} is taken to be {spec.layout}, RGB, in [0, 1], not normalised, "
+        "unless --layout, --channel-order, --input-range, --mean and --std say otherwise: ONNX does not state it",
     )
 
 
@@ -136,7 +151,9 @@ def _facts(network: OnnxNetwork) -> list[str]:
         )
     if network.softmax:
         facts.append("the softmax at the end is left away here, since training needs logits; it stays in the file")
-    elif _looks_like_probabilities(network):
+    if _is_tiny(network):
+        facts.append("the outputs for random inputs are tiny, so that their agreement says little: weights are random?")
+    if not network.softmax and _looks_like_probabilities(network):
         facts.append(
             "the outputs look like probabilities: training and the confidence in reports need logits; export the "
             "network without its last function"
@@ -153,6 +170,12 @@ def _facts(network: OnnxNetwork) -> list[str]:
     if any(value.element_type in (10, 16) for value in graph.values.values()):
         facts.append("half precision is computed and trained in float32, and rounded when it is written")
     return facts
+
+
+def _is_tiny(network: OnnxNetwork) -> bool:
+    assert network.file.trial is not None
+    found = network.file.trial.outputs[network.graph.outputs[0].name]
+    return found.size > 0 and float(np.abs(found.astype(np.float64)).max()) < _TINY
 
 
 def _looks_like_probabilities(network: OnnxNetwork) -> bool:

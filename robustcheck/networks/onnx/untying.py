@@ -47,7 +47,8 @@ def untie(graph: Graph) -> tuple[Graph, tuple[Tie, ...]]:
     for name, array in graph.initialisers.items():
         if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
             continue
-        uses = list(_uses(graph, name, 8))
+        # A weight keeps its name; what else the exporter stored with it gets another.
+        uses = sorted(_uses(graph, name, 8), key=lambda use: use[1] in _STATISTICS.get(use[0].op, ()))
         filled = is_filled(array) and array.size > 1
         copies: dict[tuple[Any, ...], str] = {}
         for node, position in uses:

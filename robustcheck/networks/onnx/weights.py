@@ -36,6 +36,7 @@ _COMBINING: Final = frozenset({"Add", "Sub", "Mul", "Div", "Concat", "Max", "Min
 _PRODUCTS: Final = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum"})
 _NORMS: Final = frozenset(op for op in PORTS if op.endswith("Normalization"))
 _VIEWS: Final = frozenset({"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+_PASSING: Final = _VIEWS | {"CastLike", "Expand", "Tile", "Slice", "Split"}
 _NOT_DIFFERENTIABLE: Final = frozenset({"Shape", "Size", "ConstantOfShape", "Range", "NonZero", "ArgMax", "ArgMin"})
 _GENERATED: Final = re.compile(r"(val_|_?onnx::|/|_?[Cc]onst|_tensor_constant|[0-9]+$).*")
 _MASKED: Final = -99.0
@@ -160,7 +161,8 @@ def _is_used_as_weight(graph: Graph, name: str, candidate: _Candidate, depth: in
             return True
         if node.op in _COMBINING and _joins_the_network(where, node, position, candidate):
             return True
-        if node.op not in _NOT_DIFFERENTIABLE and _of_constants(where, node, _DEPTH):
+        passes = node.op in _PASSING and position == 0
+        if passes or (node.op not in _NOT_DIFFERENTIABLE and _of_constants(where, node, _DEPTH)):
             outputs = [output for output in node.outputs if output]
             if any(_is_used_as_weight(where, output, candidate, depth - 1) for output in outputs):
                 return True

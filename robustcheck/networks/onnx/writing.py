@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
+from onnx.external_data_helper import set_external_data
 from torch import nn
 
 from robustcheck.errors import ModelError
@@ -22,6 +23,7 @@ from robustcheck.networks.onnx.module import OnnxNetwork
 from robustcheck.networks.onnx.patterns import Pattern
 from robustcheck.networks.onnx.trial import Trial
 
+_SMALL: Final = 1024
 _ONE_FILE: Final = 2**31 - 2**20
 """A protobuf message holds no more; larger networks have their tensors in a second file."""
 
@@ -49,11 +51,8 @@ def write_onnx(network: OnnxNetwork, path: str | Path, trial: Trial | None = Non
         with tempfile.TemporaryDirectory(prefix=".robustcheck-", dir=path.parent) as folder:
             made = Path(folder) / path.name
             if external:
-                onnx.save_model(
-                    proto, made, save_as_external_data=True, location=path.name + ".data", size_threshold=1024
-                )
-            else:
-                made.write_bytes(proto.SerializeToString())
+                _move_out(proto, made.with_name(path.name + ".data"))
+            made.write_bytes(proto.SerializeToString())
             agreement = written_agreement(network, made, trial)
             if external:
                 made.with_name(path.name + ".data").replace(path.with_name(path.name + ".data"))
@@ -61,6 +60,20 @@ def write_onnx(network: OnnxNetwork, path: str | Path, trial: Trial | None = Non
     except OSError as error:
         raise ModelError(f"{path}: expected a folder that can be written, got {error}") from error
     return agreement
+
+
+def _move_out(proto: onnx.ModelProto, data: Path) -> None:
+    """Write the larger initialisers into a file beside the model's, each from an address that is a multiple of 64."""
+    with data.open("wb") as file:
+        for tensor in proto.graph.initializer:
+            if len(tensor.raw_data) < _SMALL:
+                continue
+            file.write(b"\0" * (-file.tell() % 64))
+            set_external_data(tensor, data.name, offset=file.tell(), length=len(tensor.raw_data))
+            file.write(tensor.raw_data)
+            tensor.ClearField("raw_data")
+    if data.stat().st_size == 0:
+        data.unlink()
 
 
 def written(network: OnnxNetwork) -> onnx.ModelProto:
