@@ -195,3 +195,26 @@ def test_sparse_weights_become_dense_when_they_train(tmp_path):
     with torch.no_grad():
         next(network.parameters()).add_(1)
     assert write_onnx(network, tmp_path / "out.onnx").difference < 1e-6
+
+
+def test_weights_that_are_standardised_by_a_batch_norm_train(tmp_path):
+    b = Builder(["n", 3, 6, 6])
+    weight = b.tensor("w", normal(4, 3, 3, 3))
+    flat = b.add("Reshape", weight, b.tensor("flat", np.array([1, 4, 27])))
+    axes = b.tensor("axes", np.array([0, 2]))
+    mean = b.add("ReduceMean", flat, axes, keepdims=0)
+    centred = b.add("Sub", flat, b.add("Reshape", mean, b.tensor("wide", np.array([1, 4, 1]))))
+    variance = b.add("ReduceMean", b.add("Mul", centred, centred), axes, keepdims=0)
+    one, zero = b.tensor("one", np.ones(4, np.float32)), b.tensor("zero", np.zeros(4, np.float32))
+    norm = b.add("BatchNormalization", flat, one, zero, mean, variance)
+    x = b.add("Conv", "x", b.add("Reshape", norm, b.tensor("shape", np.array([4, 3, 3, 3]))))
+    network = load(b.save(tmp_path / "net.onnx", b.add("Flatten", b.add("GlobalAveragePool", x)), ["n", 4]))
+    held = network.stored["w"]
+    again = torch.from_numpy(normal(4, 3, 3, 3)).requires_grad_()
+    flat = again.reshape(4, -1)
+    standard = (flat - flat.mean(1, keepdim=True)) * torch.rsqrt(flat.var(1, correction=0, keepdim=True) + 1e-5)
+    x = torch.rand(2, 3, 6, 6)
+    network(x).square().sum().backward()
+    torch.conv2d(x, standard.reshape(4, 3, 3, 3)).mean((2, 3)).square().sum().backward()
+    found = getattr(network.get_submodule(held[0]), held[1]).grad
+    torch.testing.assert_close(found, again.grad, atol=1e-5, rtol=1e-4)

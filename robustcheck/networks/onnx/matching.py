@@ -75,13 +75,19 @@ def matches(graph: Graph) -> tuple[Match, ...]:
 
 
 def _sizes(graph: Graph) -> set[str]:
-    """Values that are computed from nothing but constants and shapes, as the padding of a layer may be."""
+    """Values that are computed from nothing but shapes and single numbers, as the padding of a layer may be."""
     found: set[str] = set()
     for node in graph.nodes:
         shape = node.op in ("Shape", "Size")
-        if shape or all(name in found or graph.constant(name) is not None for name in node.inputs if name):
+        if shape or all(name in found or _is_size(graph, name) for name in node.inputs if name):
             found.update(() if node.subgraphs else node.outputs)
     return found
+
+
+def _is_size(graph: Graph, name: str) -> bool:
+    """Whether a constant can be one of shapes: a tensor of several floats is a table or a weight."""
+    constant = graph.constant(name)
+    return constant is not None and not (constant.size > 1 and is_float(constant))
 
 
 def _repeats(match: Match, cuts: set[str], by_end: Mapping[int, list[Match]]) -> bool:

@@ -20,6 +20,11 @@ def _batch_normalization(call: Call) -> Function:
     epsilon = call.get("epsilon", 1e-5)
 
     def batch_normalization(x: Tensor, scale: Tensor, b: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and (mean.requires_grad or var.requires_grad):
+            # torch's own takes statistics for constants; where weights are standardised they are computed.
+            shape = (1, -1) + (1,) * (x.ndim - 2)
+            factor = (scale * torch.rsqrt(var + epsilon)).reshape(shape)
+            return (x - mean.reshape(shape)) * factor + b.reshape(shape)
         if x.dtype == scale.dtype == mean.dtype:
             return F.batch_norm(x, mean, var, scale, b, False, 0.0, epsilon)
         wide = torch.promote_types(torch.promote_types(x.dtype, scale.dtype), mean.dtype)
