@@ -28,7 +28,8 @@ def is_site(graph: Graph, match: Match) -> bool:
     """Whether a match is an activation function between layers.
 
     A squashing function is a gate where its result, whatever its shape was changed to, is multiplied with another
-    tensor, and makes the output where the result leaves the network with no layer after it.
+    tensor, and makes the output where the result leaves the network with no layer after it. What is computed of weights
+    alone, as the bias that a table of positions gives, is squashed for a scale.
     """
     name = kind_name(match.kind)
     shifted = name == "relu6" and _is_shifted(graph, match)
@@ -37,10 +38,28 @@ def is_site(graph: Graph, match: Match) -> bool:
     # A logarithm of a sigmoid is one function that has no name in the catalogue.
     if name == "sigmoid" and any(node.op == "Log" for node, _ in graph.consumers(match.output)):
         return False
+    if name in SQUASHING and not _depends_on_input(graph, match.input):
+        return False
     ends = set(_ends(graph, match.output))
     if shifted:
         return "product" not in ends
     return "output" not in ends and not (name in SQUASHING and "product" in ends)
+
+
+def _depends_on_input(graph: Graph, name: str) -> bool:
+    """Whether a value changes with the network's input; all that a sub-graph reads from outside may."""
+    given = {value.name for value in graph.inputs}
+    waiting, seen = [name], set()
+    while waiting:
+        each = waiting.pop()
+        node = graph.producer(each)
+        if each in given or (node is None and graph.parent is not None) or (node is not None and node.subgraphs):
+            return True
+        if each in seen or node is None:
+            continue
+        seen.add(each)
+        waiting.extend(node.inputs)
+    return False
 
 
 def _is_shifted(graph: Graph, match: Match) -> bool:
