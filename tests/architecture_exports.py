@@ -32,7 +32,7 @@ def exported(name: str, folder: Path) -> dict[str, Any]:
         row["problems"] = []
         return row | _checked(network, x, path, row["problems"])
     except Exception as error:
-        return {"problems": [f"{type(error).__name__}: {str(error)[:300]}"]}
+        return {"problems": [f"{type(error).__name__}: {str(error).replace(f'{folder}/', '')[:300]}"]}
     finally:
         path.unlink(missing_ok=True)
 

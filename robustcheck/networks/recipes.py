@@ -24,10 +24,10 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class RecipeInput(_Frozen):
-    """What the network expects of its images; the fields of `InputSpec`."""
+class StatedInput(_Frozen):
+    """What a network expects of its images: the fields of `InputSpec`; `shape` is left out where it is not known."""
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, int, int] | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     scale: tuple[float, float] = (0.0, 1.0)
@@ -37,6 +37,12 @@ class RecipeInput(_Frozen):
     def spec(self) -> InputSpec:
         """The same as the record that networks use."""
         return InputSpec(**self.model_dump())
+
+
+class RecipeInput(StatedInput):
+    """The same for a shipped model, whose shape is known."""
+
+    shape: tuple[int, int, int]
 
 
 class Recipe(_Frozen):

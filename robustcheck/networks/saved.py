@@ -14,7 +14,7 @@ from torch import nn
 
 from robustcheck.activations.catalogue import activation
 from robustcheck.errors import FileFormatError, ModelError
-from robustcheck.networks.inputs import InputSpec
+from robustcheck.networks.recipes import StatedInput
 from robustcheck.networks.surgery import find_sites, swap_sites
 from robustcheck.networks.weights import load_weights
 from robustcheck.tomlfile import read_toml
@@ -43,21 +43,6 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class SavedInput(_Frozen):
-    """The fields of `InputSpec`; `shape` is left out where it is not known."""
-
-    shape: tuple[int, int, int] | None = None
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    scale: tuple[float, float] = (0.0, 1.0)
-    layout: Literal["NCHW", "NHWC"] = "NCHW"
-    channel_order: Literal["RGB", "BGR"] = "RGB"
-
-    def spec(self) -> InputSpec:
-        """The same as the record that networks use."""
-        return InputSpec(**self.model_dump())
-
-
 class SavedSwap(_Frozen):
     """The fields of `Swapped`."""
 
@@ -81,7 +66,7 @@ class SavedModel(_Frozen):
     weights: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*\.safetensors$", max_length=200)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     base_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    input: SavedInput
+    input: StatedInput
     swaps: tuple[SavedSwap, ...] = ()
 
     def swapped(self) -> tuple[Swapped, ...]:

@@ -16,8 +16,8 @@ import torch
 
 from robustcheck.errors import ModelError, UsageError
 from robustcheck.networks.loading import Model, load_model, model_hash
-from robustcheck.networks.recipes import write_whole
-from robustcheck.networks.saved import FORMAT, SavedInput, SavedModel, SavedSwap, Swapped, rebuilt, swaps_identity
+from robustcheck.networks.recipes import StatedInput, write_whole
+from robustcheck.networks.saved import FORMAT, SavedModel, SavedSwap, Swapped, rebuilt, swaps_identity
 from robustcheck.networks.surgery import Swap
 from robustcheck.networks.weights import check_finite
 
@@ -109,7 +109,7 @@ def _write(model: Model, folder: Path, name: str) -> list[str]:
         weights=written[0],
         sha256=hashlib.sha256(weights).hexdigest(),
         base_sha256=digest,
-        input=SavedInput(**model.input.as_dict()),
+        input=StatedInput(**model.input.as_dict()),
         swaps=tuple(SavedSwap(activation=s.activation, paths=s.paths, kinds=s.kinds) for s in model.swaps),
     )
     document: dict[str, Any] = saved.model_dump(mode="json", exclude_none=True)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 FLOAT_TOLERANCE: Final = 1e-4
 HALF_TOLERANCE: Final = 2e-2
-_HALF_TYPES: Final = (10, 16)
 _FLOOR: Final = 0.1
 _SMALLEST: Final = 1e-30
 
@@ -139,8 +138,7 @@ def image_agreement(network: OnnxNetwork, runtime: nn.Module, images: Tensor) ->
 
 
 def _tolerance(network: OnnxNetwork) -> float:
-    half = any(value.element_type in _HALF_TYPES for value in network.graph.values.values())
-    return HALF_TOLERANCE if half else FLOAT_TOLERANCE
+    return HALF_TOLERANCE if network.graph.is_half else FLOAT_TOLERANCE
 
 
 def _run(network: OnnxNetwork, inputs: Mapping[str, Any], values: dict[str, Any]) -> list[Any]:

@@ -14,6 +14,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
+_HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 Dimension = int | str | None
 """A size, the name of a size that is known only at run time, or nothing."""
 
@@ -73,6 +74,11 @@ class Graph:
     parent: Graph | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
     exporter: str = ""
+
+    @cached_property
+    def is_half(self) -> bool:
+        """Whether any value is of half precision."""
+        return any(value.element_type in _HALF for value in self.values.values())
 
     @cached_property
     def _producers(self) -> dict[str, Node]:

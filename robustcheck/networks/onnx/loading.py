@@ -167,7 +167,7 @@ def _facts(network: OnnxNetwork) -> list[str]:
         more = len(network.untrained) - _SHOWN
         names = ", ".join(network.untrained[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
         facts.append(f"not taken for weights, so not trained: {names}")
-    if any(value.element_type in (10, 16) for value in graph.values.values()):
+    if graph.is_half:
         facts.append("half precision is computed and trained in float32, and rounded when it is written")
     return facts
 

@@ -41,9 +41,8 @@ def lower(graph: Graph, patterns: Iterable[Pattern], paths: Mapping[int, str], w
     Raises:
         ModelError: operators, or forms of them, that cannot be run; all of them are listed.
     """
-    half = any(value.element_type in _HALF_TYPES for value in graph.values.values())
     last = {pattern.nodes[-1]: pattern for pattern in patterns}
-    shared = Shared(graph, last, paths, weights, half)
+    shared = Shared(graph, last, paths, weights, graph.is_half)
     plan = Lowering(graph, shared).plan()
     if shared.problems:
         listed = "; ".join(
