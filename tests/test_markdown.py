@@ -90,3 +90,13 @@ def test_all_but_provenance_depends_on_the_study_alone(compare_report):
     split = "<summary>Provenance</summary>"
     assert other.split(split)[0] == render_markdown(compare_report).split(split)[0]
     assert "elsewhere" in other.split(split)[1]
+
+
+def test_an_audit_says_nothing_of_training(audit_report, compare_report):
+    from robustcheck.reporting.particulars import particulars
+
+    heading = "How it was trained"
+    assert heading in {each.heading for each in particulars(compare_report)}
+    # A real audit has records of its untrained networks, and the default policy.
+    audit = audit_report.model_copy(update={"training": compare_report.training, "policy": compare_report.policy})
+    assert heading not in {each.heading for each in particulars(audit)}

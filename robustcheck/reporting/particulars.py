@@ -34,10 +34,15 @@ def particulars(report: Report) -> tuple[Particular, ...]:
         *(Particular(_titled("Model", each.key, report.models), _model(each)) for each in report.models),
         Particular("Data", _data(report)),
         *(Particular(_titled("Sensor", each.key, list(sensors)), _sensor(each)) for each in sensors),
-        Particular("How it was trained", _facts(report.policy)) if report.training and report.policy else None,
+        Particular("How it was trained", _facts(report.policy)) if _trained(report) else None,
         Particular("What could not be finished", tables=(_failures(report),)) if report.failures else None,
     ]
     return tuple(each for each in found if each is not None)
+
+
+def _trained(report: Report) -> bool:
+    """Whether anything was trained: an audit has a policy that nothing followed."""
+    return report.kind == "compare" and bool(report.training and report.policy)
 
 
 def provenance(report: Report) -> Particular:
