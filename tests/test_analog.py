@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from robustcheck.errors import PlacementError
+from robustcheck.errors import InvalidValueError, PlacementError
 from robustcheck.sensing.analog import NoisyNetwork, uncovered_layers
 from robustcheck.sensing.channel import Channel, sensor
+from robustcheck.sensing.converter import Converter
 from robustcheck.sensing.deviates import deviates
 from robustcheck.sensing.error_probability import noise_sigma
 from robustcheck.sensing.random import random_words, stream_key, torch_seed
@@ -188,11 +189,68 @@ def test_a_weight_that_is_read_outside_its_layer_is_refused():
 
 
 def test_rows_that_belong_to_no_sample_are_refused():
-    from robustcheck.errors import InvalidValueError
-
     noisy = NoisyNetwork(nn.Linear(4, 2), lambda x: x, "network")
     with pytest.raises(InvalidValueError, match="a multiple of the 3 samples"):
         noisy(torch.rand(4, 4), IDS, 0, channel(range="unit"))
+
+
+def test_the_noise_of_all_weights_is_one_node_of_the_graph():
+    net, images = make()
+    noisy = NoisyNetwork(net, normalise, "network")
+    out = noisy(images, IDS, DRAW, channel(range="unit"))
+    nodes, seen = [out.grad_fn], {}
+    while nodes:
+        node = nodes.pop()
+        if node is not None and id(node) not in seen:
+            seen[id(node)] = node
+            nodes += [following for following, _ in node.next_functions]
+    assert sum(type(node).__name__ == "_UnchangedBackward" for node in seen.values()) == 1
+
+
+def test_a_frozen_weight_is_noised_and_gets_no_gradient():
+    net, images = make()
+    net.conv.weight.requires_grad_(False)
+    NoisyNetwork(net, normalise, "network")(images, IDS, DRAW, channel(range="unit")).sum().backward()
+    assert net.conv.weight.grad is None
+    assert net.conv.bias.grad is not None
+
+
+def test_a_layer_that_the_network_does_not_call_gets_no_gradient():
+    class Unused(Net):
+        def __init__(self):
+            super().__init__()
+            self.spare = nn.Linear(2, 2)
+
+    net, images = Unused(), make()[1]
+    NoisyNetwork(net, normalise, "network")(images, IDS, DRAW, channel(range="unit")).sum().backward()
+    assert net.spare.weight.grad is None
+
+
+def test_weights_may_be_drawn_once_for_several_passes(monkeypatch):
+    net, images = make()
+    noisy, at = NoisyNetwork(net.eval(), normalise, "network"), channel(range="unit")
+    with torch.no_grad():
+        expected = [noisy(images, IDS, draw, at) for draw in (DRAW, DRAW + 1)]
+        converted = []
+        run = Converter.run
+        monkeypatch.setattr(Converter, "run", lambda *args, **named: converted.append(args[1]) or run(*args, **named))
+        with noisy.weights_drawn(at, None, DRAW):
+            weights = len(converted)
+            found = [noisy(images, IDS, draw, at) for draw in (DRAW, DRAW, DRAW + 1)]
+        after = len(converted)
+        noisy(images, IDS, DRAW, at)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[0])
+    assert torch.equal(found[2], expected[1])
+    passed = len(converted) - after  # of one pass with its weights
+    assert weights == 4
+    assert after == 4 + 3 * (passed - 4) + 4
+
+
+def test_a_draw_for_each_row_is_refused_where_weights_are_noised():
+    noisy = NoisyNetwork(nn.Linear(4, 2), lambda x: x, "network")
+    with pytest.raises(InvalidValueError, match="one number with placement network"):
+        noisy(torch.rand(3, 4), IDS, torch.arange(3), channel(range="unit"))
 
 
 def test_weight_noise_is_one_realisation_for_all_samples_of_a_draw():

@@ -8,10 +8,12 @@ from analogvnn.nn.noise.GaussianNoise import GaussianNoise
 from analogvnn.nn.normalize.Clamp import Clamp
 from scipy import stats
 
+from robustcheck.errors import InvalidValueError
+from robustcheck.sensing.channel import channel
 from robustcheck.sensing.converter import Converter
 from robustcheck.sensing.error_probability import noise_sigma
 from robustcheck.sensing.kernels import cpu, reference
-from robustcheck.sensing.random import stream_key
+from robustcheck.sensing.random import random_words, stream_key
 
 KEY = stream_key(3, "site", "input")
 
@@ -105,14 +107,137 @@ def test_logits_after_an_aod_bound_the_loss_from_below(classes, floor):
 def test_the_fused_loop_equals_the_reference(noise_first, noise, low, scale, sigma):
     x = values(5, 4099)
     setting = {"noise_first": noise_first, "noise": noise, "sigma": sigma, "steps": 15, "low": low, "scale": scale}
-    fast, fast_mask = cpu.convert(x, KEY, ids(5), 9, **setting)
-    slow, slow_mask = reference.convert(x, KEY, ids(5), 9, **setting)
+    fast, fast_mask = cpu.convert(x, KEY, ids(5), 9, **setting, keep_mask=True)
+    slow, slow_mask = reference.convert(x, KEY, ids(5), 9, **setting, keep_mask=True)
     assert torch.equal(fast_mask, slow_mask)
     # A compiler may join a product and a sum into one rounding; then a value on a rounding edge may change its code.
     unequal = (fast != slow).sum().item()
     assert unequal <= 2
     if unequal == 0:
         assert torch.equal(fast.view(torch.int32), slow.view(torch.int32))
+
+
+SETTING = {"noise": "gaussian", "sigma": 0.3, "steps": 15, "low": -1.0, "scale": 1.7}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("noise_first", [True, False])
+@pytest.mark.parametrize("shape", [(3, 1), (2, 7), (1, 1023), (2, 1025), (3, 4097), (2, 40_000)])
+def test_all_dtypes_and_sizes_equal_the_reference(dtype, noise_first, shape):
+    x = values(*shape, spread=2).to(dtype)
+    unusual = torch.tensor([float("nan"), float("inf"), -float("inf"), -0.0])[: shape[1]]
+    x[0, : len(unusual)] = unusual.to(dtype)
+    # Each row has a draw of its own, and begins beyond element 2^31 of its sample's stream.
+    setting = SETTING | {"noise_first": noise_first, "first": 2**33 + 8, "keep_mask": True}
+    draws = torch.arange(len(x)) + 2**32 - 5
+    fast, fast_mask = cpu.convert(x, KEY, ids(len(x)), draws, **setting)
+    slow, slow_mask = reference.convert(x, KEY, ids(len(x)), draws, **setting)
+    assert fast.dtype == slow.dtype == dtype
+    assert torch.equal(fast.isnan(), slow.isnan())
+    assert (fast.nan_to_num() != slow.nan_to_num()).sum() <= 1
+    assert torch.equal(fast_mask, slow_mask)
+    gradient = values(*shape, seed=1).to(dtype)
+    masked = cpu.mask_gradient(gradient, fast_mask, len(x))
+    assert torch.equal(masked, reference.mask_gradient(gradient, slow_mask, len(x)))
+    assert torch.equal(masked == 0, ~bits(fast_mask, shape[1]))
+
+
+def bits(packed, elements):
+    unpacked = np.unpackbits(packed.numpy(), axis=1, bitorder="little")
+    assert not unpacked[:, elements:].any()
+    return torch.from_numpy(unpacked[:, :elements]).bool()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_parts_of_a_sample_get_the_noise_of_the_whole(threads):
+    x, part = values(1, 100_000), 65_536
+    before = cpu.set_threads(threads)
+    try:
+        whole, _ = cpu.convert(x, KEY, ids(1), 0, noise_first=True, **SETTING)
+        rest, _ = cpu.convert(x[:, part:].contiguous(), KEY, ids(1), 0, noise_first=True, **SETTING, first=part)
+    finally:
+        cpu.set_threads(before)
+    assert torch.equal(whole[:, part:], rest)
+    assert not torch.equal(whole[:, : x.shape[1] - part], rest)
+
+
+def test_the_compiled_generator_equals_the_reference():
+    some = torch.tensor([0, 5, 2**50 + 3])
+    ours = cpu.random_words(KEY, some, 7, 5001, first=2**33)
+    assert np.array_equal(ours, random_words(KEY, some, 7, 5001, first=2**33).numpy())
+
+
+def test_each_row_may_have_a_draw_of_its_own():
+    x, convert, same = values(3, 50), Converter("aod", 15, 0.1, signed=True), ids(1).expand(3)
+    rows = convert(x, KEY, same, torch.tensor([4, 0, 4]))
+    for row, draw in enumerate((4, 0, 4)):
+        assert torch.equal(rows[row : row + 1], convert(x[row : row + 1], KEY, ids(1), draw))
+
+
+@pytest.mark.parametrize("draws", [torch.tensor([0, 1]), torch.tensor([0, 1, 2**32]), torch.tensor([0, -1, 0])])
+def test_draws_that_do_not_fit_are_refused(draws):
+    with pytest.raises(InvalidValueError, match="draw"):
+        Converter("aod", 15, 0.1)(values(3, 5), KEY, ids(3), draws)
+
+
+def test_whole_numbers_are_refused():
+    with pytest.raises(InvalidValueError, match=r"expected a floating type, got torch\.uint8"):
+        Converter("aod", 15, 0.1)(torch.zeros(1, 4, dtype=torch.uint8), KEY, ids(1), 0)
+
+
+def kept_for_backward(x, **settings):
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        Converter("aod", 15, 0.1, signed=True)(x, KEY, ids(len(x)), 0, **settings)
+    return kept
+
+
+def test_one_bit_an_element_is_kept_for_the_backward_pass():
+    x = values(4, 1000).requires_grad_()
+    assert [(t.dtype, t.numel()) for t in kept_for_backward(x)] == [(torch.uint8, 4 * 125)]
+    assert kept_for_backward(x, through_clamp=True) == []
+    with torch.no_grad():
+        assert kept_for_backward(x) == []
+
+
+def graph_and_eager(backend):
+    torch._dynamo.reset()
+    aod, doa = (Converter(form, 15, 0.05, signed=True) for form in ("aod", "doa"))
+    sensed = channel("adc-4bit", ep=0.5, seed=3)
+
+    def pipeline(x, some, draw):
+        noisy = doa(aod(sensed(x, some, draw) * 1.5, KEY, some, draw), KEY, some, draw)
+        return doa(noisy * 2, KEY, some, draw, through_clamp=True)
+
+    return pipeline, torch.compile(pipeline, fullgraph=True, backend=backend)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_compiled_graph_gives_the_same_values_and_gradients(layout):
+    eager, compiled = graph_and_eager("aot_eager")
+    found = []
+    for function in (eager, compiled):
+        x = values(4, 3, 6, 5).abs().to(memory_format=layout).requires_grad_()
+        outs = [function(x, ids(4), draw) for draw in (0, 1, torch.arange(4))]
+        sum(out.square().sum() for out in outs).backward()
+        with torch.no_grad():
+            outs.append(function(x, ids(4), 7))
+        assert all(out.is_contiguous(memory_format=layout) for out in outs)
+        found.append([*(out.detach() for out in outs), x.grad])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)
+    assert len({float(out.double().sum()) for out in found[0][:4]}) == 4
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # opcheck's own
+def test_the_operators_keep_torchs_rules():
+    x, some = values(4, 9).requires_grad_(), ids(4)
+    for keep_mask in (True, False):
+        settings = (x, some, some % 7, 1, 2, True, "gaussian", 0.05, 15, -1.0, 1.0, keep_mask)
+        torch.library.opcheck(torch.ops.robustcheck.convert.default, settings)
+    packed = torch.full((4, 2), 9, dtype=torch.uint8)
+    torch.library.opcheck(torch.ops.robustcheck.mask_gradient.default, (values(4, 9), packed, 4))
 
 
 def test_a_sample_gets_the_same_noise_in_any_batch():
@@ -133,7 +258,6 @@ def test_the_gradient_is_the_clamp_mask(form, scale):
         inside = x.detach().abs() <= scale
     else:
         from robustcheck.sensing.deviates import deviates
-        from robustcheck.sensing.random import random_words
 
         noise = deviates(random_words(KEY, ids(4), 0, 50)) * 0.2
         inside = (x.detach() * (1 / scale) + noise).abs() <= 1
@@ -161,10 +285,18 @@ def test_other_dtypes_are_kept(dtype):
     assert torch.equal(out.float(), Converter("aod", 3, 0.0)(x.float(), KEY, ids(2), 0).to(dtype).float())
 
 
-def test_channels_last_values_get_the_same_noise():
-    x = values(2, 3, 4, 5).abs()
-    convert = Converter("aod", 15, 0.1)
-    assert torch.equal(convert(x.to(memory_format=torch.channels_last), KEY, ids(2), 0), convert(x, KEY, ids(2), 0))
+def test_the_layout_of_the_values_does_not_change_the_noise():
+    x, convert = values(4, 3, 4, 5).abs(), Converter("aod", 15, 0.1)
+    expected = convert(x, KEY, ids(4), 0)
+    last = convert(x.to(memory_format=torch.channels_last), KEY, ids(4), 0)
+    assert torch.equal(last, expected)
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    strided = torch.stack([x, -x], dim=-1)[..., 0]
+    assert not strided.is_contiguous()
+    assert torch.equal(convert(strided, KEY, ids(4), 0), expected)
+    assert torch.equal(convert(x[::2], KEY, ids(4)[::2], 0), expected[::2])
+    row = x[:1].expand(4, 3, 4, 5)
+    assert torch.equal(convert(row, KEY, ids(4), 0)[0], expected[0])
 
 
 def test_nan_stays_nan():

@@ -1,23 +1,24 @@
 """Noise inside the network: DOA → layer → AOD for every linear and convolution, and noise on its weights.
 
 As in arXiv 2402.02593 and AnalogVNN: each use of a weight or bias passes clamp → reduce → noise, fresh each time, and
-its gradient goes unchanged to the stored full-precision parameter. The first DOA stands on the physical image, before
-the network's normalisation. Batch-norm parameters are not noised. Layers with weights that this does not cover
-(attention's packed projections, recurrent layers) are an error.
+its gradient goes unchanged to the stored full-precision parameter; all weights of a pass are one node of autograd's
+graph. The first DOA stands on the physical image, before the network's normalisation. Batch-norm parameters are not
+noised. Layers with weights that this does not cover (attention's packed projections, recurrent layers) are an error.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
 from torch import nn
 
-from robustcheck.errors import PlacementError
+from robustcheck.errors import InvalidValueError, PlacementError
 from robustcheck.sensing.channel import Channel
 from robustcheck.sensing.converter import Form
 
@@ -43,6 +44,7 @@ _WEIGHT_SAMPLE: Final = torch.zeros(1, dtype=torch.int64)
 
 Normalise = Callable[[torch.Tensor], torch.Tensor]
 Scales = Mapping[str, float]
+Weights = Mapping[str, Mapping[str, torch.Tensor]]
 
 
 @dataclass
@@ -51,11 +53,12 @@ class _Pass:
 
     channel: Channel | None = None
     sample_ids: torch.Tensor = field(default_factory=lambda: _WEIGHT_SAMPLE)
-    draw: int = 0
+    draw: int | torch.Tensor = 0
     image: torch.Tensor | None = None
     calls: Counter[str] = field(default_factory=Counter)
     measured: dict[str, float] | None = None
     scales: Scales = field(default_factory=dict)
+    weights: Weights = field(default_factory=dict)
 
 
 class _Context:
@@ -98,11 +101,9 @@ class _AnalogLayer(nn.Module):
         site = self.site if call == 0 else f"{self.site}#{call}"
         if not reads_image:
             x = self._convert(x, "doa", "input", site, now)
-        parameters = {
-            name: self._noisy_parameter(name, parameter, site, now)
-            for name, parameter in self.layer.named_parameters(recurse=False)
-        }
-        y = torch.func.functional_call(self.layer, parameters, (x,))
+        weights = now.weights[self.site] if call == 0 else _noisy_weights([self], now, site)[self.site]
+        with _standing_in(self.layer, weights):
+            y = self.layer(x)
         return self._convert(y, "aod", "output", site, now)
 
     def _convert(self, x: torch.Tensor, form: Form, port: str, site: str, now: _Pass) -> torch.Tensor:
@@ -110,14 +111,6 @@ class _AnalogLayer(nn.Module):
         scale = now.scales.get(f"{self.site}:{port}", 1.0)
         convert = now.channel.converter(form, signed=True, scale=scale)
         return convert(x, now.channel.key(site, port), now.sample_ids, now.draw)
-
-    def _noisy_parameter(self, name: str, value: torch.Tensor, site: str, now: _Pass) -> torch.Tensor:
-        assert now.channel is not None
-        scale = now.scales.get(f"{self.site}:{name}", 1.0)
-        convert = now.channel.converter("doa", signed=True, scale=scale)
-        key = now.channel.key(site, name)
-        one = _WEIGHT_SAMPLE.to(value.device)
-        return convert(value.unsqueeze(0), key, one, now.draw, through_clamp=True).squeeze(0)
 
     def _measure(self, x: torch.Tensor, measured: dict[str, float]) -> torch.Tensor:
         y: torch.Tensor = self.layer(x)
@@ -127,6 +120,56 @@ class _AnalogLayer(nn.Module):
         for port, value in self.layer.named_parameters(recurse=False):
             measured[f"{self.site}:{port}"] = float(value.detach().abs().max())
         return y
+
+
+@contextmanager
+def _standing_in(layer: nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """The layer with other tensors in place of its own parameters."""
+    own = layer._parameters
+    kept = dict(own)
+    try:
+        own.update(weights)  # type: ignore[arg-type]
+        yield
+    finally:
+        own.update(kept)
+
+
+def _noisy_weights(layers: Iterable[_AnalogLayer], now: _Pass, site: str | None = None) -> Weights:
+    """Every weight and bias of the layers behind its converter, by site and name; `site` names a further call."""
+    channel = now.channel
+    assert channel is not None
+    assert isinstance(now.draw, int)
+    converted: dict[str, dict[str, torch.Tensor]] = {}
+    followed: list[tuple[str, str, torch.Tensor]] = []
+    for layer in layers:
+        tensors = converted[layer.site] = {}
+        for name, value in layer.layer._parameters.items():
+            if value is None:
+                continue
+            convert = channel.converter("doa", signed=True, scale=now.scales.get(f"{layer.site}:{name}", 1.0))
+            key = channel.key(site or layer.site, name)
+            tensors[name], _ = convert.run(value.contiguous(), key, _WEIGHT_SAMPLE.to(value.device), now.draw)
+            if value.requires_grad:
+                followed.append((layer.site, name, value))
+    if followed and torch.is_grad_enabled():
+        noisy = [converted[place][name] for place, name, _ in followed]
+        outputs = _Unchanged.apply(noisy, *[value for _, _, value in followed])
+        for (place, name, _), tensor in zip(followed, outputs, strict=True):
+            converted[place][name] = tensor
+    return converted
+
+
+class _Unchanged(torch.autograd.Function):
+    """Noisy weights in place of the stored ones; one node for a whole pass, and each gradient goes on as it is."""
+
+    @staticmethod
+    def forward(ctx: Any, noisy: list[torch.Tensor], *stored: torch.Tensor) -> Any:  # noqa: ARG004
+        ctx.set_materialize_grads(False)
+        return tuple(noisy)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:  # noqa: ARG004
+        return None, *gradients
 
 
 def _shares_storage(x: torch.Tensor, y: torch.Tensor) -> bool:
@@ -187,12 +230,14 @@ class NoisyNetwork(nn.Module):
         self.placement = placement
         self._context = _Context()
         self.network = _analog_view(network, self._context) if placement == "network" else network
+        self._layers = [module for module in self.network.modules() if isinstance(module, _AnalogLayer)]
+        self._drawn: tuple[Channel, int, Weights] | None = None
 
     def forward(
         self,
         images: torch.Tensor,
         sample_ids: torch.Tensor,
-        draw: int,
+        draw: int | torch.Tensor,
         channel: Channel | None,
         scales: Scales | None = None,
     ) -> torch.Tensor:
@@ -201,7 +246,7 @@ class NoisyNetwork(nn.Module):
         Args:
             images: (n, c, h, w) float32, physical values in [0, 1].
             sample_ids: (n,) int64.
-            draw: number of the draw or training step.
+            draw: number of the draw or training step; for placement `sensor` also (n,) int64, one a row.
             channel: None for the clean network.
             scales: ranges of the sites from `calibrate`; [−1, 1] everywhere where absent.
 
@@ -211,11 +256,44 @@ class NoisyNetwork(nn.Module):
         if channel is not None:
             images = channel(images, sample_ids, draw)
         image = self.normalise(images)
-        self._context.now = _Pass(channel, sample_ids, draw, image, scales=scales or {})
+        now = self._context.now = _Pass(channel, sample_ids, draw, image, scales=scales or {})
         try:
+            if channel is not None and self._layers:
+                now.weights = self._weights(now)
             return self.network(image)  # type: ignore[no-any-return]
         finally:
             self._context.now = _Pass()
+
+    @contextmanager
+    def weights_drawn(self, channel: Channel | None, scales: Scales | None, draw: int) -> Iterator[None]:
+        """Within, passes at this channel and draw share one conversion of the weights, without gradients.
+
+        >>> layer = nn.Linear(4, 2)
+        >>> noisy = NoisyNetwork(layer, lambda images: images.flatten(1), "network")
+        >>> from robustcheck.sensing.channel import Channel, sensor
+        >>> channel = Channel(sensor("adc-8bit", placement="network", range="unit"), ep=0.5)
+        >>> images, ids = torch.rand(3, 1, 2, 2), torch.arange(3)
+        >>> with torch.no_grad(), noisy.weights_drawn(channel, None, 7):
+        ...     once = noisy(images, ids, 7, channel)
+        >>> bool((once == noisy(images, ids, 7, channel)).all())
+        True
+        """
+        if channel is None or not self._layers:
+            yield
+            return
+        with torch.no_grad():
+            self._drawn = channel, draw, _noisy_weights(self._layers, _Pass(channel, draw=draw, scales=scales or {}))
+        try:
+            yield
+        finally:
+            self._drawn = None
+
+    def _weights(self, now: _Pass) -> Weights:
+        if not isinstance(now.draw, int):
+            raise InvalidValueError("draw", expected="one number with placement network", got="one a row")
+        if self._drawn is not None and self._drawn[:2] == (now.channel, now.draw):
+            return self._drawn[2]
+        return _noisy_weights(self._layers, now)
 
     def calibrate(self, batches: list[torch.Tensor]) -> Scales:
         """The range of every site: the largest over the batches of the 99.9th percentile of its magnitudes.

@@ -154,13 +154,15 @@ class Channel:
         """The same channel at another error probability."""
         return replace(self, ep=ep)
 
-    def __call__(self, images: torch.Tensor, sample_ids: torch.Tensor | None = None, draw: int = 0) -> torch.Tensor:
+    def __call__(
+        self, images: torch.Tensor, sample_ids: torch.Tensor | None = None, draw: int | torch.Tensor = 0
+    ) -> torch.Tensor:
         """Sense a batch.
 
         Args:
             images: (n, …) floating, physical values in [0, 1].
             sample_ids: (n,) int64 that stay with the samples; 0, 1, … where absent.
-            draw: number of the noisy evaluation.
+            draw: number of the noisy evaluation, in [0, 2^32); or (n,) int64, one an image.
 
         Returns:
             A tensor like `images`. With placement `network` this is the first converter (DOA) alone.

@@ -14,7 +14,7 @@ import torch
 
 from robustcheck.errors import InvalidValueError
 from robustcheck.sensing.deviates import Noise
-from robustcheck.sensing.kernels import reference
+from robustcheck.sensing.kernels.dispatch import convert_in_graph, kernel
 from robustcheck.sensing.random import Key
 
 Form = Literal["aod", "doa"]
@@ -42,56 +42,92 @@ class Converter:
     scale: float = 1.0
 
     def __call__(
-        self, x: torch.Tensor, key: Key, sample_ids: torch.Tensor, draw: int, *, through_clamp: bool = False
+        self,
+        x: torch.Tensor,
+        key: Key,
+        sample_ids: torch.Tensor,
+        draw: int | torch.Tensor,
+        *,
+        through_clamp: bool = False,
     ) -> torch.Tensor:
         """Convert a batch.
 
         Args:
-            x: (n, …) floating; row i is sample i. With m·n rows, m rows in a row are parts of one sample.
+            x: (n, …) float32, float64, bfloat16 or float16; row i is sample i. With m·n rows, m rows in a row are
+                parts of one sample. The arithmetic is in float32, and the result rounded to the dtype of x.
             key: random stream, from `stream_key`.
             sample_ids: (n,) int64, in [0, 2^63).
-            draw: number of the noisy evaluation or training step.
+            draw: number of the noisy evaluation or training step, in [0, 2^32); or (n,) int64, one a sample.
             through_clamp: let the gradient pass the clamp too, as a weight's does.
 
         Returns:
-            A tensor like x.
+            A tensor like x, in its memory format. For the backward pass one bit an element is kept, or nothing.
+
+        Raises:
+            InvalidValueError: rows that are no multiple of the samples, an integer tensor, a draw out of its range.
 
         >>> from robustcheck.sensing.random import stream_key
         >>> x = torch.tensor([[0.2, 0.6, 1.4]])
         >>> Converter("aod", steps=1, sigma=0.0)(x, stream_key(0, "demo"), torch.tensor([0]), 0)
         tensor([[0., 1., 1.]])
         """
-        return _StraightThrough.apply(x, self, key, sample_ids, draw, through_clamp)  # type: ignore[no-any-return]
+        samples = len(sample_ids)
+        if x.dtype not in _DTYPES:
+            raise InvalidValueError("dtype of the values", expected="a floating type", got=x.dtype)
+        # A network may fold patches or windows of a sample into the batch: they are more elements of that sample.
+        if x.shape[0] != samples and (samples == 0 or x.shape[0] % samples):
+            raise InvalidValueError(
+                "rows of the values", expected=f"a multiple of the {samples} samples", got=tuple(x.shape)
+            )
+        dense = x.contiguous()
+        follows = torch.is_grad_enabled() and x.requires_grad
+        if torch.compiler.is_compiling():
+            out = self._in_graph(dense, key, sample_ids, draw, follows and not through_clamp)
+        elif follows:
+            out = _StraightThrough.apply(dense, self, key, sample_ids, draw, through_clamp)
+        else:
+            out, _ = self.run(dense, key, sample_ids, draw)
+        # Elements are counted in the order of the axes, whatever the layout, so that the noise does not depend on it.
+        if x is not dense and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+            return out.contiguous(memory_format=torch.channels_last)
+        return out
 
-
-def _run(
-    x: torch.Tensor, converter: Converter, key: Key, sample_ids: torch.Tensor, draw: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    if x.device.type == "cpu":
-        from robustcheck.sensing.kernels import cpu
-
-        convert = cpu.convert
-    else:
-        convert = reference.convert
-    samples = len(sample_ids)
-    if x.shape[0] != samples and (samples == 0 or x.shape[0] % samples):
-        raise InvalidValueError(
-            "rows of the values", expected=f"a multiple of the {samples} samples", got=tuple(x.shape)
+    def run(
+        self, x: torch.Tensor, key: Key, sample_ids: torch.Tensor, draw: int | torch.Tensor, *, keep_mask: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Convert contiguous values without a gradient; the mask of the clamp as `kernels.reference.convert` has it."""
+        converted: tuple[torch.Tensor, torch.Tensor | None] = kernel(x.device.type).convert(
+            x.detach(),
+            key,
+            sample_ids,
+            draw,
+            noise_first=self.form == "aod",
+            noise=self.noise,
+            sigma=self.sigma,
+            steps=self.steps,
+            low=self.low,
+            scale=self.scale,
+            keep_mask=keep_mask,
         )
-    # A network may fold patches or windows of a sample into the batch: they are more elements of that sample.
-    out, mask = convert(
-        x.detach().to(torch.float32),
-        key,
-        sample_ids,
-        draw,
-        noise_first=converter.form == "aod",
-        noise=converter.noise,
-        sigma=converter.sigma,
-        steps=converter.steps,
-        low=-1.0 if converter.signed else 0.0,
-        scale=converter.scale,
-    )
-    return out.to(x.dtype), mask
+        return converted
+
+    @property
+    def low(self) -> float:
+        """Lower end of the range [full scales]."""
+        return -1.0 if self.signed else 0.0
+
+    def _in_graph(
+        self, x: torch.Tensor, key: Key, sample_ids: torch.Tensor, draw: int | torch.Tensor, keep_mask: bool
+    ) -> torch.Tensor:
+        draws = torch.full_like(sample_ids, draw) if isinstance(draw, int) else draw
+        first = self.form == "aod"
+        out: torch.Tensor = convert_in_graph(
+            x, sample_ids, draws, *key, first, self.noise, self.sigma, self.steps, self.low, self.scale, keep_mask
+        )[0]
+        return out
+
+
+_DTYPES: Final = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -102,19 +138,18 @@ class _StraightThrough(torch.autograd.Function):
         converter: Converter,
         key: Key,
         sample_ids: torch.Tensor,
-        draw: int,
+        draw: int | torch.Tensor,
         through_clamp: bool,
     ) -> torch.Tensor:
-        out, mask = _run(x, converter, key, sample_ids, draw)
-        ctx.through_clamp = through_clamp
-        if not through_clamp and x.requires_grad:
-            ctx.save_for_backward(mask)
+        out, packed = converter.run(x, key, sample_ids, draw, keep_mask=not through_clamp)
+        if packed is not None:
+            ctx.save_for_backward(packed)
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,) = gradients
-        if ctx.through_clamp:
-            return gradient, None, None, None, None, None
-        (mask,) = ctx.saved_tensors
-        return gradient * mask, None, None, None, None, None
+        if ctx.saved_tensors:
+            (packed,) = ctx.saved_tensors
+            gradient = kernel(gradient.device.type).mask_gradient(gradient.contiguous(), packed, len(packed))
+        return gradient, None, None, None, None, None

@@ -30,7 +30,6 @@ Key = tuple[int, int]
 Words = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-@lru_cache(maxsize=65536)
 def stream_key(seed: int, *names: str) -> Key:
     """The 64-bit key of a stream, as two 32-bit words: BLAKE2b of the seed and the names (site, purpose, …).
 
@@ -41,6 +40,18 @@ def stream_key(seed: int, *names: str) -> Key:
     >>> stream_key(0, "features.0", "weight") == stream_key(0, "features.0weight")
     False
     """
+    key: Key = _constant_key(seed, *names)
+    return key
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]
+def _constant_key(seed: int, *names: str) -> Key:
+    """For `torch.compile`, which cannot look into a hash function."""
+    return _stream_key(seed, *names)
+
+
+@lru_cache(maxsize=65536)
+def _stream_key(seed: int, *names: str) -> Key:
     if not 0 <= seed < 2**63:
         raise InvalidValueError("seed", expected="0 <= seed < 2^63", got=seed)
     text = "\x1f".join((str(seed), *names))
@@ -84,13 +95,15 @@ def philox(counter: Words, key: Key, rounds: int = ROUNDS) -> Words:
     return c0, c1, c2, c3
 
 
-def random_words(key: Key, sample_ids: torch.Tensor, draw: int, elements: int, *, first: int = 0) -> torch.Tensor:
+def random_words(
+    key: Key, sample_ids: torch.Tensor, draw: int | torch.Tensor, elements: int, *, first: int = 0
+) -> torch.Tensor:
     """One random 32-bit word an element of each sample.
 
     Args:
         key: the stream, from `stream_key`.
         sample_ids: (n,) int64, each in [0, 2^63).
-        draw: number of the noisy evaluation or training step, in [0, 2^32).
+        draw: number of the noisy evaluation or training step, in [0, 2^32); or (n,) int64, one a sample.
         elements: how many numbers a sample takes.
         first: index of the first element, a multiple of 4; elements go up to 2^34.
 
@@ -102,12 +115,28 @@ def random_words(key: Key, sample_ids: torch.Tensor, draw: int, elements: int, *
     >>> bool((random_words(stream_key(0, "demo"), ids[1:], 3, 10) == both[1:]).all())
     True
     """
-    check_draw(draw)
     blocks = torch.arange(first // 4, (first + elements + 3) // 4, dtype=torch.int64, device=sample_ids.device)
     ids = sample_ids.to(torch.int64).reshape(-1, 1)
-    counter = (blocks.reshape(1, -1), torch.full_like(ids, draw), ids & _MASK, (ids >> 32) & _MASK)
+    counter = (blocks.reshape(1, -1), draws_of(draw, ids).reshape(-1, 1), ids & _MASK, (ids >> 32) & _MASK)
     words = torch.stack(torch.broadcast_tensors(*philox(counter, key)), dim=-1)  # type: ignore[no-untyped-call]
-    return words.reshape(len(ids), -1)[:, :elements]
+    return words.reshape(len(ids), 4 * len(blocks))[:, :elements]
+
+
+def draws_of(draw: int | torch.Tensor, sample_ids: torch.Tensor) -> torch.Tensor:
+    """The draw of each sample, (n,) int64. InvalidValueError unless each fits its 32-bit counter word.
+
+    >>> draws_of(3, torch.tensor([5, 9])).tolist()
+    [3, 3]
+    """
+    if isinstance(draw, int):
+        check_draw(draw)
+        return torch.full((len(sample_ids),), draw, dtype=torch.int64, device=sample_ids.device)
+    if draw.shape != (len(sample_ids),):
+        raise InvalidValueError("draws", expected=f"one for each of {len(sample_ids)} samples", got=tuple(draw.shape))
+    if len(draw):
+        check_draw(int(draw.min()))
+        check_draw(int(draw.max()))
+    return draw.to(device=sample_ids.device, dtype=torch.int64)
 
 
 def check_draw(draw: int) -> None:

@@ -1,1 +1,1 @@
-"""The fused converter kernel: a reference in torch, and one numba loop for the CPU."""
+"""The fused converter kernel: a reference in torch, compiled loops for the CPU, and Triton for CUDA."""

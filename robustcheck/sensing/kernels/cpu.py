@@ -1,118 +1,60 @@
-"""The converter as one numba loop over memory: random words, deviate, clamp and rounding in one pass.
+"""The converter on the CPU: noise, clamp and rounding in one pass over memory, by compiled loops.
 
-Equal to `kernels.reference` in every random word, and in every float32 step. It is compiled on first use (a few
-seconds) and kept on disk. Never fork a process that has used it; worker processes are spawned.
+Equal to `kernels.reference` in every random word, and in every float32 step. The loops are compiled on first use (a few
+seconds for each dtype) and kept on disk. Never fork a process that has used them; worker processes are spawned.
 """
 
-# mypy: disable-error-code="no-untyped-call"
 from __future__ import annotations
 
-import math
+from functools import lru_cache
+from typing import Any, Final
 
-import numba
 import numpy as np
 import torch
-from numba import float32, int32, njit, prange, uint32, uint64
+from numpy.typing import NDArray
 
 from robustcheck.sensing import deviates
 from robustcheck.sensing.deviates import Noise
-from robustcheck.sensing.random import (
-    MULTIPLIER_0,
-    MULTIPLIER_1,
-    ROUNDS,
-    WEYL_0,
-    WEYL_1,
-    Key,
-    check_draw,
-)
+from robustcheck.sensing.kernels import loops
+from robustcheck.sensing.kernels.loops import set_threads as set_threads
+from robustcheck.sensing.random import Key, check_draw, draws_of
 
-_BLOCK = 256  # counters a block; four words each fill a buffer that stays in the first-level cache
-_ITEMS_PER_TASK = 16
+_SERIAL: Final = 32_768  # elements below which starting threads costs more than it saves
 
-_SHIFT = np.uint32(deviates.SHIFT)
-_FIRST_CELL = np.uint32(deviates.FIRST_CELL)
+# A value of the type that the loops see in memory; 16-bit floats are their bits there.
+_KINDS: Final[dict[torch.dtype, Any]] = {
+    torch.float32: np.float32(0),
+    torch.float64: np.float64(0),
+    torch.bfloat16: np.uint16(0),
+    torch.float16: np.uint16(0),
+}
 
 
-@njit(inline="always")  # type: ignore[untyped-decorator, unused-ignore]
-def _philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
-    for _ in range(ROUNDS):
-        p0 = uint64(c0) * uint64(MULTIPLIER_0)
-        p1 = uint64(c2) * uint64(MULTIPLIER_1)
-        n0 = uint32(p1 >> uint64(32)) ^ c1 ^ k0
-        n2 = uint32(p0 >> uint64(32)) ^ c3 ^ k1
-        c0, c1, c2, c3 = n0, uint32(p1), n2, uint32(p0)
-        k0 = uint32(k0 + uint32(WEYL_0))
-        k1 = uint32(k1 + uint32(WEYL_1))
-    return c0, c1, c2, c3
+@lru_cache(maxsize=3)
+def _table(noise: Noise) -> NDArray[np.uint64]:
+    """Intercept (lower half) and slope (upper half) of each cell."""
+    return np.stack(deviates.quantile_table(noise), axis=1).view(np.uint64).ravel()
 
 
-@njit(parallel=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator, unused-ignore]
-def _convert(x, out, mask, ids, draw, k0, k1, intercept, slope, noise_first, sigma, steps, low, scale):  # type: ignore[no-untyped-def]
-    rows, elements = x.shape
-    per_row = (elements + 4 * _BLOCK - 1) // (4 * _BLOCK)
-    items = rows * per_row
-    tasks = (items + _ITEMS_PER_TASK - 1) // _ITEMS_PER_TASK
-    inverse = float32(1) / scale
-    unit = float32(1) / steps * scale
-    added = sigma * scale
-    for task in prange(tasks):
-        words = np.empty(4 * _BLOCK, np.uint32)
-        position = np.empty(4 * _BLOCK, np.float32)
-        deviate = np.zeros(4 * _BLOCK, np.float32)
-        position_bits = position.view(np.uint32)
-        deviate_bits = deviate.view(np.uint32)
-        for item in range(task * _ITEMS_PER_TASK, min(items, (task + 1) * _ITEMS_PER_TASK)):
-            row = item // per_row
-            block = item % per_row
-            start = block * 4 * _BLOCK
-            count = min(4 * _BLOCK, elements - start)
-            if sigma > 0:
-                counters = (count + 3) // 4
-                low_id = uint32(ids[row])
-                high_id = uint32(ids[row] >> uint64(32))
-                for j in range(counters):
-                    w0, w1, w2, w3 = _philox(uint32(block * _BLOCK + j), draw, low_id, high_id, k0, k1)
-                    words[4 * j] = w0
-                    words[4 * j + 1] = w1
-                    words[4 * j + 2] = w2
-                    words[4 * j + 3] = w3
-                for j in range(count):
-                    position[j] = float32(int32(words[j] & uint32(0x7FFFFFFF))) + float32(0.5)
-                for j in range(count):
-                    cell = (position_bits[j] >> _SHIFT) - _FIRST_CELL
-                    deviate[j] = intercept[cell] + slope[cell] * position[j]
-                for j in range(count):
-                    deviate_bits[j] ^= words[j] & uint32(0x80000000)
-            if noise_first:
-                for j in range(count):
-                    value = x[row, start + j] * inverse + deviate[j] * sigma
-                    clamped = low if value < low else value
-                    clamped = float32(1) if clamped > float32(1) else clamped
-                    mask[row, start + j] = clamped == value
-                    code = np.ceil(abs(clamped * steps) - float32(0.5))
-                    out[row, start + j] = (math.copysign(abs(code), clamped) + float32(0)) * unit
-            else:
-                for j in range(count):
-                    value = x[row, start + j] * inverse
-                    clamped = low if value < low else value
-                    clamped = float32(1) if clamped > float32(1) else clamped
-                    mask[row, start + j] = clamped == value
-                    code = np.ceil(abs(clamped * steps) - float32(0.5))
-                    out[row, start + j] = (math.copysign(abs(code), clamped) + float32(0)) * unit + deviate[j] * added
+@lru_cache(maxsize=1)
+def _spread() -> NDArray[np.uint64]:
+    """Eight bytes of 0 or 1 for the eight bits of a byte, the lowest first."""
+    return np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").view(np.uint64).ravel()
 
 
-def set_threads(count: int) -> int:
-    """How many threads the loop uses from now on, in this thread of the process; the number before."""
-    before: int = numba.get_num_threads()
-    numba.set_num_threads(count)
-    return before
+def _tasks(size: int) -> int:
+    """Into how many parts a loop is cut; 1 runs it in this thread."""
+    if size < _SERIAL:
+        return 1
+    threads = loops.threads()
+    return 4 * threads if threads > 1 else 1
 
 
 def convert(
     x: torch.Tensor,
     key: Key,
     sample_ids: torch.Tensor,
-    draw: int,
+    draws: int | torch.Tensor,
     *,
     noise_first: bool,
     noise: Noise,
@@ -120,27 +62,61 @@ def convert(
     steps: int,
     low: float,
     scale: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """What `kernels.reference.convert` does, for a CPU tensor."""
+    first: int = 0,
+    keep_mask: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """What `kernels.reference.convert` does, for a contiguous CPU tensor."""
+    if x.dtype == torch.float16:  # not known to numba
+        out, packed = convert(
+            x.float(), key, sample_ids, draws, noise_first=noise_first, noise=noise, sigma=sigma, steps=steps,
+            low=low, scale=scale, first=first, keep_mask=keep_mask,
+        )  # fmt: skip
+        return out.half(), packed
+    samples, size = sample_ids.shape[0], x.numel()
+    elements = size // samples if samples else 0
+    out = torch.empty_like(x)
+    packed = torch.empty((samples, (elements + 7) // 8), dtype=torch.uint8) if keep_mask else None
+    sample_ids = sample_ids.contiguous()
+    if isinstance(draws, int):
+        check_draw(draws)
+        draw, draws_at = draws, 0
+    else:
+        draws = draws_of(draws, sample_ids).contiguous()
+        draw, draws_at = 0, draws.data_ptr()
+    if size:
+        arguments = (
+            _KINDS[x.dtype], x.data_ptr(), out.data_ptr(), 0 if packed is None else packed.data_ptr(),
+            sample_ids.data_ptr(), draws_at, draw, samples, elements, *key, _table(noise),
+            first, noise_first, sigma, float(steps), low, scale,
+        )  # fmt: skip
+        blocks, tasks = samples * -(-elements // loops.BLOCK), _tasks(size)
+        if tasks == 1:
+            loops.convert_blocks(*arguments, 0, blocks)
+        else:
+            loops.convert_in_threads(*arguments, blocks, tasks)
+    return out, packed
+
+
+def mask_gradient(gradient: torch.Tensor, packed: torch.Tensor, samples: int) -> torch.Tensor:
+    """What `kernels.reference.mask_gradient` does, for contiguous CPU tensors."""
+    out, size = torch.empty_like(gradient), gradient.numel()
+    if size:
+        elements = size // samples
+        arguments = (
+            _KINDS[gradient.dtype], gradient.data_ptr(), packed.data_ptr(), out.data_ptr(), samples, elements, _spread()
+        )  # fmt: skip
+        blocks, tasks = samples * -(-elements // loops.BLOCK), _tasks(size)
+        if tasks == 1:
+            loops.mask_blocks(*arguments, 0, blocks)
+        else:
+            loops.mask_in_threads(*arguments, blocks, tasks)
+    return out
+
+
+def random_words(key: Key, sample_ids: torch.Tensor, draw: int, elements: int, *, first: int = 0) -> NDArray[np.uint32]:
+    """The words of `robustcheck.sensing.random.random_words`, (n, elements) uint32, by the compiled generator."""
     check_draw(draw)
-    x = x.contiguous()
-    out, mask = torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
-    rows = (len(sample_ids), x.numel() // max(1, len(sample_ids)))
-    intercept, slope = deviates.quantile_table(noise)
-    _convert(
-        x.numpy().reshape(rows),
-        out.numpy().reshape(rows),
-        mask.numpy().reshape(rows),
-        sample_ids.contiguous().numpy().view(np.uint64),
-        np.uint32(draw),
-        np.uint32(key[0]),
-        np.uint32(key[1]),
-        intercept,
-        slope,
-        noise_first,
-        np.float32(sigma),
-        np.float32(steps),
-        np.float32(low),
-        np.float32(scale),
-    )
-    return out, mask
+    out = np.empty((len(sample_ids), elements), dtype=np.uint32)
+    for row, sample_id in zip(out, sample_ids.tolist(), strict=True):
+        loops.words_of_row(row, np.uint64(sample_id), np.uint32(draw), np.uint32(key[0]), np.uint32(key[1]), first)
+    return out

@@ -32,7 +32,7 @@ def convert(
     x: torch.Tensor,
     key: Key,
     sample_ids: torch.Tensor,
-    draw: int,
+    draws: int | torch.Tensor,
     *,
     noise_first: bool,
     noise: Noise,
@@ -40,35 +40,65 @@ def convert(
     steps: int,
     low: float,
     scale: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    first: int = 0,
+    keep_mask: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Noise → clamp → quantise (`noise_first`, AOD) or clamp → quantise → noise (DOA).
 
     Args:
-        x: float32 of any shape, the samples along its first axis.
+        x: floating, contiguous, of any shape, the samples along its first axis.
         key: random stream.
         sample_ids: (samples,) int64.
-        draw: number of the draw.
+        draws: number of the draw, or (samples,) int64 with one a sample.
         noise_first: AOD if true, DOA if false.
         noise: distribution.
         sigma: noise scale [full scales], 0 for none.
         steps: steps per unit.
         low: lower end of the range, 0 (unsigned) or −1 (signed); the upper end is 1.
         scale: what a full scale of 1 stands for in x, > 0.
+        first: which element of each sample's stream x begins with, a multiple of 4; elements go up to 2^34.
+        keep_mask: return the mask too.
 
     Returns:
-        The converted values, float32 like x, and the mask (bool) of the values that the clamp left alone.
+        The converted values, of the shape and dtype of x, and the mask of the values that the clamp left alone:
+        (samples, ceil(elements / 8)) uint8, the first element in the lowest bit.
     """
     f32 = torch.float32
     inverse = torch.tensor(1.0, dtype=f32) / torch.tensor(scale, dtype=f32)
     unit = torch.tensor(1.0, dtype=f32) / torch.tensor(float(steps), dtype=f32) * torch.tensor(scale, dtype=f32)
-    value = x * inverse.item()
+    value = x.to(f32) * inverse.item()
+    elements = x.numel() // max(1, len(sample_ids))
     if sigma > 0:
-        elements = x.numel() // max(1, len(sample_ids))
-        deviate = deviates(random_words(key, sample_ids, draw, elements), noise).reshape(x.shape)
+        deviate = deviates(random_words(key, sample_ids, draws, elements, first=first), noise).reshape(x.shape)
     if sigma > 0 and noise_first:
         value = value + deviate * sigma
     clamped = value.clamp(low, 1.0)
     out = round_to_codes(clamped, steps) * unit.item()
     if sigma > 0 and not noise_first:
         out = out + deviate * (torch.tensor(sigma, dtype=f32) * torch.tensor(scale, dtype=f32)).item()
-    return out, clamped == value
+    packed = pack_mask((clamped == value).reshape(len(sample_ids), elements)) if keep_mask else None
+    return out.to(x.dtype), packed
+
+
+def pack_mask(mask: torch.Tensor) -> torch.Tensor:
+    """Eight elements a byte, the first in the lowest bit: (samples, elements) bool to (samples, ⌈elements / 8⌉) uint8.
+
+    >>> pack_mask(torch.tensor([[True, False, True]]))
+    tensor([[5]], dtype=torch.uint8)
+    """
+    padded = torch.nn.functional.pad(mask, (0, -mask.shape[1] % 8)).reshape(len(mask), -(-mask.shape[1] // 8), 8)
+    weights = 2 ** torch.arange(8, device=mask.device)
+    return (padded * weights).sum(-1).to(torch.uint8)
+
+
+def mask_gradient(gradient: torch.Tensor, packed: torch.Tensor, samples: int) -> torch.Tensor:
+    """The gradient where the clamp let the value pass, and 0 where it cut.
+
+    Args:
+        gradient: floating, contiguous, like the converted values.
+        packed: the mask that `convert` kept.
+        samples: how many the rows of the mask are.
+    """
+    bits = (packed.unsqueeze(-1) >> torch.arange(8, device=packed.device, dtype=torch.uint8)) & 1
+    elements = gradient.numel() // max(1, samples)
+    return gradient * bits.reshape(samples, packed.shape[1] * 8)[:, :elements].reshape(gradient.shape)
