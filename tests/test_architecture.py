@@ -27,10 +27,10 @@ HOMES = {
     "albumentations": {"data/preprocessing.py"},
     "altair": {"reporting/charts.py"},
     "vl_convert": {"reporting/drawing.py"},
-    "numba": {"sensing/kernels/cpu.py"},
+    "numba": {"sensing/kernels/loops.py"},
     "sqlite3": {"study/store.py"},
     "jinja2": {"reporting/html.py"},
-    "triton": set(),
+    "triton": {"sensing/kernels/cuda.py"},
     "timm": {"networks/timm_models.py"},
     "ray": set(),
 }
