@@ -194,17 +194,61 @@ def test_rows_that_belong_to_no_sample_are_refused():
         noisy(torch.rand(4, 4), IDS, 0, channel(range="unit"))
 
 
-def test_the_noise_of_all_weights_is_one_node_of_the_graph():
-    net, images = make()
-    noisy = NoisyNetwork(net, normalise, "network")
-    out = noisy(images, IDS, DRAW, channel(range="unit"))
+def nodes_of(out):
     nodes, seen = [out.grad_fn], {}
     while nodes:
         node = nodes.pop()
         if node is not None and id(node) not in seen:
             seen[id(node)] = node
             nodes += [following for following, _ in node.next_functions]
-    assert sum(type(node).__name__ == "_UnchangedBackward" for node in seen.values()) == 1
+    return [type(node).__name__ for node in seen.values()]
+
+
+def test_weights_and_linear_layers_are_one_node_of_the_graph_each():
+    net, images = make()
+    out = NoisyNetwork(net, normalise, "network")(images, IDS, DRAW, channel(range="unit"))
+    names = nodes_of(out)
+    # The convolution: its weights and its AOD; the image is not followed. The linear layer: all in one.
+    assert [names.count(name) for name in ("_UnchangedBackward", "_StraightThroughBackward", "_LinearBackward")] == [
+        1,
+        1,
+        1,
+    ]
+    assert not any("Addmm" in name for name in names)
+
+
+def deep():
+    with torch_seed(1):
+        return nn.Sequential(nn.Flatten(), nn.Linear(16, 9), nn.GELU(), nn.Linear(9, 7, bias=False), nn.Linear(7, 4))
+
+
+@pytest.mark.parametrize("frozen", [(), ("1.weight",), ("3.weight", "4.bias"), ("1.weight", "1.bias", "3.weight")])
+def test_a_fused_linear_layer_equals_torchs_own_to_the_bit(frozen):
+    images, found = make()[1], []
+    for fused in (True, False):
+        net = deep()
+        for name, value in net.named_parameters():
+            value.requires_grad_(name not in frozen)
+        noisy = NoisyNetwork(net, normalise, "network")
+        if not fused:
+            for module in noisy.network.modules():
+                if isinstance(module, nn.Linear):
+                    module.register_forward_hook(lambda *_: None)
+        out = noisy(images, IDS, DRAW, channel(range="unit"))
+        assert ("_LinearBackward" in nodes_of(out)) == fused
+        out.square().sum().backward()
+        found.append([out.detach(), *(p.grad for p in net.parameters())])
+    for ours, theirs in zip(*found, strict=True):
+        assert (ours is None) == (theirs is None)
+        assert ours is None or torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 4), (3, 4)])
+def test_a_fused_layer_takes_matrices_only(shape):
+    noisy = NoisyNetwork(nn.Linear(4, 2), lambda x: x, "network")
+    out = noisy(torch.rand(shape), IDS, DRAW, channel(range="unit"))
+    assert out.shape == (*shape[:-1], 2)
+    assert ("_LinearBackward" in nodes_of(out)) == (len(shape) == 2)
 
 
 def test_a_frozen_weight_is_noised_and_gets_no_gradient():

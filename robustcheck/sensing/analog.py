@@ -1,15 +1,14 @@
 """Noise inside the network: DOA → layer → AOD for every linear and convolution, and noise on its weights.
 
 As in arXiv 2402.02593 and AnalogVNN: each use of a weight or bias passes clamp → reduce → noise, fresh each time, and
-its gradient goes unchanged to the stored full-precision parameter; all weights of a pass are one node of autograd's
-graph. The first DOA stands on the physical image, before the network's normalisation. Batch-norm parameters are not
-noised. Layers with weights that this does not cover (attention's packed projections, recurrent layers) are an error.
+its gradient goes unchanged to the stored full-precision parameter. The first DOA stands on the physical image, before
+the network's normalisation. Batch-norm parameters are not noised. Layers with weights that this does not cover
+(attention's packed projections, recurrent layers) are an error.
 """
 
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,8 @@ from torch import nn
 
 from robustcheck.errors import InvalidValueError, PlacementError
 from robustcheck.sensing.channel import Channel
-from robustcheck.sensing.converter import Form
+from robustcheck.sensing.converter import BoundConverter, Form
+from robustcheck.sensing.fused_linear import fuses, linear
 
 COVERED: Final = (
     nn.Linear,
@@ -41,10 +41,21 @@ _NOT_NOISED: Final = (
 _PERCENTILE: Final = 0.999
 _MAX_MEASURED: Final = 2**20
 _WEIGHT_SAMPLE: Final = torch.zeros(1, dtype=torch.int64)
+_KEPT_PLANS: Final = 8
 
 Normalise = Callable[[torch.Tensor], torch.Tensor]
 Scales = Mapping[str, float]
 Weights = Mapping[str, Mapping[str, torch.Tensor]]
+_NO_SCALES: Final[Scales] = {}
+
+
+@dataclass(frozen=True)
+class _Ports:
+    """The converters of one layer's call with their random streams: what goes in, what comes out, and each weight."""
+
+    input: BoundConverter
+    output: BoundConverter
+    weights: tuple[tuple[str, BoundConverter], ...]
 
 
 @dataclass
@@ -53,11 +64,12 @@ class _Pass:
 
     channel: Channel | None = None
     sample_ids: torch.Tensor = field(default_factory=lambda: _WEIGHT_SAMPLE)
-    draw: int | torch.Tensor = 0
-    image: torch.Tensor | None = None
-    calls: Counter[str] = field(default_factory=Counter)
-    measured: dict[str, float] | None = None
+    draw: int = 0
     scales: Scales = field(default_factory=dict)
+    image_at: int = 0
+    calls: dict[str, int] = field(default_factory=dict)
+    measured: dict[str, float] | None = None
+    ports: Mapping[str, _Ports] = field(default_factory=dict)
     weights: Weights = field(default_factory=dict)
 
 
@@ -89,28 +101,46 @@ class _AnalogLayer(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        now = self.context.now
+        now, layer = self.context.now, self._modules["layer"]
+        assert layer is not None
         # Whatever reads the image has no DOA of its own: the image has passed one, before it was normalised.
-        reads_image = not now.calls or (now.image is not None and _shares_storage(x, now.image))
-        call = now.calls[self.site]
-        now.calls[self.site] += 1
+        reads_image = not now.calls or _storage(x) == now.image_at
+        call = now.calls.get(self.site, 0)
+        now.calls[self.site] = call + 1
         if now.measured is not None:
             return self._measure(x, now.measured)
         if now.channel is None:
-            return self.layer(x)  # type: ignore[no-any-return]
-        site = self.site if call == 0 else f"{self.site}#{call}"
+            return layer(x)  # type: ignore[no-any-return]
+        if call == 0:
+            ports, weights = now.ports[self.site], now.weights[self.site]
+        else:
+            ports = self.ports(now.channel, now.scales, call)
+            weights = _noisy_weights([(self, ports)], now.draw)[self.site]
+        own = layer._parameters
+        if torch.is_grad_enabled() and fuses(layer, x):
+            before = None if reads_image else ports.input
+            return linear(x, own, weights, before, ports.output, now.sample_ids, now.draw)
         if not reads_image:
-            x = self._convert(x, "doa", "input", site, now)
-        weights = now.weights[self.site] if call == 0 else _noisy_weights([self], now, site)[self.site]
-        with _standing_in(self.layer, weights):
-            y = self.layer(x)
-        return self._convert(y, "aod", "output", site, now)
+            x = ports.input(x, now.sample_ids, now.draw)
+        stored = own.copy()
+        try:
+            own.update(_followed(stored, weights))
+            y = layer(x)
+        finally:
+            own.update(stored)
+        return ports.output(y, now.sample_ids, now.draw)
 
-    def _convert(self, x: torch.Tensor, form: Form, port: str, site: str, now: _Pass) -> torch.Tensor:
-        assert now.channel is not None
-        scale = now.scales.get(f"{self.site}:{port}", 1.0)
-        convert = now.channel.converter(form, signed=True, scale=scale)
-        return convert(x, now.channel.key(site, port), now.sample_ids, now.draw)
+    def ports(self, channel: Channel, scales: Scales, call: int = 0) -> _Ports:
+        """The converters of one call of this layer; a layer that is called again has streams of its own each time."""
+        site = self.site if call == 0 else f"{self.site}#{call}"
+
+        def bound(form: Form, port: str) -> BoundConverter:
+            scale = scales.get(f"{self.site}:{port}", 1.0)
+            return BoundConverter(channel.converter(form, signed=True, scale=scale), channel.key(site, port))
+
+        names = [name for name, _ in self.layer.named_parameters(recurse=False)]
+        weights = tuple((name, bound("doa", name)) for name in names)
+        return _Ports(bound("doa", "input"), bound("aod", "output"), weights)
 
     def _measure(self, x: torch.Tensor, measured: dict[str, float]) -> torch.Tensor:
         y: torch.Tensor = self.layer(x)
@@ -122,58 +152,44 @@ class _AnalogLayer(nn.Module):
         return y
 
 
-@contextmanager
-def _standing_in(layer: nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """The layer with other tensors in place of its own parameters."""
-    own = layer._parameters
-    kept = dict(own)
-    try:
-        own.update(weights)  # type: ignore[arg-type]
-        yield
-    finally:
-        own.update(kept)
-
-
-def _noisy_weights(layers: Iterable[_AnalogLayer], now: _Pass, site: str | None = None) -> Weights:
-    """Every weight and bias of the layers behind its converter, by site and name; `site` names a further call."""
-    channel = now.channel
-    assert channel is not None
-    assert isinstance(now.draw, int)
+def _noisy_weights(layers: Iterable[tuple[_AnalogLayer, _Ports]], draw: int) -> Weights:
+    """Every weight and bias of the layers behind its converter, by site and name; no gradient follows them yet."""
     converted: dict[str, dict[str, torch.Tensor]] = {}
-    followed: list[tuple[str, str, torch.Tensor]] = []
-    for layer in layers:
-        tensors = converted[layer.site] = {}
-        for name, value in layer.layer._parameters.items():
-            if value is None:
-                continue
-            convert = channel.converter("doa", signed=True, scale=now.scales.get(f"{layer.site}:{name}", 1.0))
-            key = channel.key(site or layer.site, name)
-            tensors[name], _ = convert.run(value.contiguous(), key, _WEIGHT_SAMPLE.to(value.device), now.draw)
-            if value.requires_grad:
-                followed.append((layer.site, name, value))
-    if followed and torch.is_grad_enabled():
-        noisy = [converted[place][name] for place, name, _ in followed]
-        outputs = _Unchanged.apply(noisy, *[value for _, _, value in followed])
-        for (place, name, _), tensor in zip(followed, outputs, strict=True):
-            converted[place][name] = tensor
+    for layer, ports in layers:
+        own, tensors = layer.layer._parameters, converted.setdefault(layer.site, {})
+        for name, convert in ports.weights:
+            value = own[name]
+            assert value is not None
+            tensors[name], _ = convert.run(value.contiguous(), _WEIGHT_SAMPLE.to(value.device), draw)
     return converted
 
 
+def _followed(stored: Mapping[str, torch.Tensor | None], noisy: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """The noisy tensors, with gradients that go on to the stored parameters unchanged."""
+    trained = {
+        name: value for name, value in stored.items() if value is not None and value.requires_grad and name in noisy
+    }
+    if not (trained and torch.is_grad_enabled()):
+        return dict(noisy)
+    outputs = _Unchanged.apply([noisy[name] for name in trained], *trained.values())
+    return {**noisy, **dict(zip(trained, outputs, strict=True))}
+
+
 class _Unchanged(torch.autograd.Function):
-    """Noisy weights in place of the stored ones; one node for a whole pass, and each gradient goes on as it is."""
+    """Noisy weights in place of the stored ones: one node for all weights of a layer."""
 
     @staticmethod
     def forward(ctx: Any, noisy: list[torch.Tensor], *stored: torch.Tensor) -> Any:  # noqa: ARG004
         ctx.set_materialize_grads(False)
-        return tuple(noisy)
+        return tuple(tensor.view_as(tensor) for tensor in noisy)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:  # noqa: ARG004
         return None, *gradients
 
 
-def _shares_storage(x: torch.Tensor, y: torch.Tensor) -> bool:
-    return x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
+def _storage(x: torch.Tensor) -> int:
+    return x.untyped_storage().data_ptr()
 
 
 def _percentile(values: torch.Tensor) -> float:
@@ -231,6 +247,7 @@ class NoisyNetwork(nn.Module):
         self._context = _Context()
         self.network = _analog_view(network, self._context) if placement == "network" else network
         self._layers = [module for module in self.network.modules() if isinstance(module, _AnalogLayer)]
+        self._planned: list[tuple[Channel, Scales, dict[str, _Ports]]] = []
         self._drawn: tuple[Channel, int, Weights] | None = None
 
     def forward(
@@ -256,13 +273,31 @@ class NoisyNetwork(nn.Module):
         if channel is not None:
             images = channel(images, sample_ids, draw)
         image = self.normalise(images)
-        now = self._context.now = _Pass(channel, sample_ids, draw, image, scales=scales or {})
+        if self._layers:
+            self._context.now = self._pass(channel, sample_ids, draw, scales, image)
         try:
-            if channel is not None and self._layers:
-                now.weights = self._weights(now)
             return self.network(image)  # type: ignore[no-any-return]
         finally:
             self._context.now = _Pass()
+
+    def _pass(
+        self,
+        channel: Channel | None,
+        sample_ids: torch.Tensor,
+        draw: int | torch.Tensor,
+        scales: Scales | None,
+        image: torch.Tensor,
+    ) -> _Pass:
+        if not isinstance(draw, int):
+            raise InvalidValueError("draw", expected="one number with placement network", got="one a row")
+        now = _Pass(channel, sample_ids, draw, _NO_SCALES if scales is None else scales, _storage(image))
+        if channel is not None:
+            now.ports = self._ports(channel, now.scales)
+            if self._drawn is not None and self._drawn[:2] == (channel, draw):
+                now.weights = self._drawn[2]
+            else:
+                now.weights = self._weights(now.ports, draw)
+        return now
 
     @contextmanager
     def weights_drawn(self, channel: Channel | None, scales: Scales | None, draw: int) -> Iterator[None]:
@@ -282,18 +317,24 @@ class NoisyNetwork(nn.Module):
             yield
             return
         with torch.no_grad():
-            self._drawn = channel, draw, _noisy_weights(self._layers, _Pass(channel, draw=draw, scales=scales or {}))
+            weights = self._weights(self._ports(channel, _NO_SCALES if scales is None else scales), draw)
+        self._drawn = channel, draw, weights
         try:
             yield
         finally:
             self._drawn = None
 
-    def _weights(self, now: _Pass) -> Weights:
-        if not isinstance(now.draw, int):
-            raise InvalidValueError("draw", expected="one number with placement network", got="one a row")
-        if self._drawn is not None and self._drawn[:2] == (now.channel, now.draw):
-            return self._drawn[2]
-        return _noisy_weights(self._layers, now)
+    def _ports(self, channel: Channel, scales: Scales) -> Mapping[str, _Ports]:
+        """The converters of every layer, by site; those of the last few channels are kept from pass to pass."""
+        for at, ranges, ports in self._planned:
+            if at is channel and ranges is scales:
+                return ports
+        ports = {layer.site: layer.ports(channel, scales) for layer in self._layers}
+        self._planned = [(channel, scales, ports), *self._planned[: _KEPT_PLANS - 1]]
+        return ports
+
+    def _weights(self, ports: Mapping[str, _Ports], draw: int) -> Weights:
+        return _noisy_weights([(layer, ports[layer.site]) for layer in self._layers], draw)
 
     def calibrate(self, batches: list[torch.Tensor]) -> Scales:
         """The range of every site: the largest over the batches of the 99.9th percentile of its magnitudes.

@@ -71,14 +71,6 @@ class Converter:
         >>> Converter("aod", steps=1, sigma=0.0)(x, stream_key(0, "demo"), torch.tensor([0]), 0)
         tensor([[0., 1., 1.]])
         """
-        samples = len(sample_ids)
-        if x.dtype not in _DTYPES:
-            raise InvalidValueError("dtype of the values", expected="a floating type", got=x.dtype)
-        # A network may fold patches or windows of a sample into the batch: they are more elements of that sample.
-        if x.shape[0] != samples and (samples == 0 or x.shape[0] % samples):
-            raise InvalidValueError(
-                "rows of the values", expected=f"a multiple of the {samples} samples", got=tuple(x.shape)
-            )
         dense = x.contiguous()
         follows = torch.is_grad_enabled() and x.requires_grad
         if torch.compiler.is_compiling():
@@ -96,6 +88,7 @@ class Converter:
         self, x: torch.Tensor, key: Key, sample_ids: torch.Tensor, draw: int | torch.Tensor, *, keep_mask: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Convert contiguous values without a gradient; the mask of the clamp as `kernels.reference.convert` has it."""
+        _check(x, sample_ids)
         converted: tuple[torch.Tensor, torch.Tensor | None] = kernel(x.device.type).convert(
             x.detach(),
             key,
@@ -105,26 +98,57 @@ class Converter:
             noise=self.noise,
             sigma=self.sigma,
             steps=self.steps,
-            low=self.low,
+            low=-1.0 if self.signed else 0.0,
             scale=self.scale,
             keep_mask=keep_mask,
         )
         return converted
 
-    @property
-    def low(self) -> float:
-        """Lower end of the range [full scales]."""
-        return -1.0 if self.signed else 0.0
-
     def _in_graph(
         self, x: torch.Tensor, key: Key, sample_ids: torch.Tensor, draw: int | torch.Tensor, keep_mask: bool
     ) -> torch.Tensor:
         draws = torch.full_like(sample_ids, draw) if isinstance(draw, int) else draw
-        first = self.form == "aod"
+        _check(x, sample_ids)
+        first, low = self.form == "aod", -1.0 if self.signed else 0.0
         out: torch.Tensor = convert_in_graph(
-            x, sample_ids, draws, *key, first, self.noise, self.sigma, self.steps, self.low, self.scale, keep_mask
+            x, sample_ids, draws, *key, first, self.noise, self.sigma, self.steps, low, self.scale, keep_mask
         )[0]
         return out
+
+
+def _check(x: torch.Tensor, sample_ids: torch.Tensor) -> None:
+    rows, samples = x.shape[0], sample_ids.shape[0]
+    if x.dtype not in _DTYPES:
+        raise InvalidValueError("dtype of the values", expected="a floating type", got=x.dtype)
+    # A network may fold patches or windows of a sample into the batch: they are more elements of that sample.
+    if rows != samples and (samples == 0 or rows % samples):
+        raise InvalidValueError(
+            "rows of the values", expected=f"a multiple of the {samples} samples", got=tuple(x.shape)
+        )
+
+
+@dataclass(frozen=True)
+class BoundConverter:
+    """A converter with its random stream; see `Converter`."""
+
+    converter: Converter
+    key: Key
+
+    def __call__(self, x: torch.Tensor, sample_ids: torch.Tensor, draw: int | torch.Tensor) -> torch.Tensor:
+        """Convert a batch."""
+        return self.converter(x, self.key, sample_ids, draw)
+
+    def run(
+        self, x: torch.Tensor, sample_ids: torch.Tensor, draw: int | torch.Tensor, *, keep_mask: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Convert contiguous values without a gradient; the mask of the clamp as `kernels.reference.convert` has it."""
+        return self.converter.run(x, self.key, sample_ids, draw, keep_mask=keep_mask)
+
+
+def mask_gradient(gradient: torch.Tensor, packed: torch.Tensor) -> torch.Tensor:
+    """The gradient where the clamp let the value pass, and 0 where it cut; `packed` is the mask that `run` kept."""
+    masked: torch.Tensor = kernel(gradient.device.type).mask_gradient(gradient.contiguous(), packed, packed.shape[0])
+    return masked
 
 
 _DTYPES: Final = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -151,5 +175,5 @@ class _StraightThrough(torch.autograd.Function):
         (gradient,) = gradients
         if ctx.saved_tensors:
             (packed,) = ctx.saved_tensors
-            gradient = kernel(gradient.device.type).mask_gradient(gradient.contiguous(), packed, len(packed))
+            gradient = mask_gradient(gradient, packed)
         return gradient, None, None, None, None, None

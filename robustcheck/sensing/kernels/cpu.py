@@ -89,7 +89,7 @@ def convert(
             sample_ids.data_ptr(), draws_at, draw, samples, elements, *key, _table(noise),
             first, noise_first, sigma, float(steps), low, scale,
         )  # fmt: skip
-        blocks, tasks = samples * -(-elements // loops.BLOCK), _tasks(size)
+        blocks, tasks = loops.block_count(samples, elements), _tasks(size)
         if tasks == 1:
             loops.convert_blocks(*arguments, 0, blocks)
         else:
@@ -105,7 +105,7 @@ def mask_gradient(gradient: torch.Tensor, packed: torch.Tensor, samples: int) ->
         arguments = (
             _KINDS[gradient.dtype], gradient.data_ptr(), packed.data_ptr(), out.data_ptr(), samples, elements, _spread()
         )  # fmt: skip
-        blocks, tasks = samples * -(-elements // loops.BLOCK), _tasks(size)
+        blocks, tasks = loops.block_count(samples, elements), _tasks(size)
         if tasks == 1:
             loops.mask_blocks(*arguments, 0, blocks)
         else:

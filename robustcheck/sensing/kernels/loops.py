@@ -160,13 +160,42 @@ def _finish(x, out, count, deviate, noise_first, sigma, added, steps, low, inver
 
 
 @_jit
-def _pack(inside, count, packed, start):
-    """Bits of `count` bytes of 0 or 1, lowest first; what lies beyond `count` in the last byte is cleared."""
-    for j in range(count, (count + 7) & ~7):
-        inside[j] = 0
-    eights = inside.view(np.uint64)
-    for j in range((count + 7) // 8):
+def _pack(inside, rows, count, packed, start):
+    """Bits, lowest first, of `rows` rows of `count` bytes of 0 or 1; each row begins with a byte of its own."""
+    if count % 8:
+        for row in range(rows):
+            for byte in range((count + 7) // 8):
+                bits = uint8(0)
+                for bit in range(min(8, count - 8 * byte)):
+                    bits |= inside[row * count + 8 * byte + bit] << uint8(bit)
+                packed[start] = bits
+                start += 1
+        return
+    eights = inside[: rows * count].view(np.uint64)
+    for j in range(rows * count // 8):
         packed[start + j] = uint8((eights[j] * _GATHER_BITS) >> uint64(56))
+
+
+@_jit
+def block_count(rows, elements):
+    """How many blocks the rows are: several short rows make one, a long row makes several."""
+    if elements <= BLOCK:
+        together = BLOCK // max(1, elements)
+        return (rows + together - 1) // together
+    return rows * ((elements + BLOCK - 1) // BLOCK)
+
+
+@_jit
+def _place(block, rows, elements):
+    """First row of a block, number of its rows, first element and number of elements within a row."""
+    if elements <= BLOCK:
+        together = BLOCK // elements
+        row = block * together
+        return row, min(together, rows - row), 0, elements
+    per_row = (elements + BLOCK - 1) // BLOCK
+    row = block // per_row
+    start = (block - row * per_row) * BLOCK
+    return row, 1, start, min(BLOCK, elements - start)
 
 
 @_jit
@@ -174,36 +203,34 @@ def convert_blocks(
     kind, x_at, out_at, packed_at, ids_at, draws_at, draw, rows, elements, k0, k1, table,
     first, noise_first, sigma, steps, low, scale, begin, end,
 ):  # fmt: skip
-    """Blocks `begin` to `end` of all rows, a row after the other; tensors come as addresses, 0 for none."""
+    """Blocks `begin` to `end` of all rows; tensors come as addresses, 0 for none."""
     x, out = carray(_pointer(x_at, kind), rows * elements), carray(_pointer(out_at, kind), rows * elements)
     ids, draws = carray(_pointer(ids_at, uint64(0)), rows), carray(_pointer(draws_at, uint64(0)), rows)
     row_bytes = (elements + 7) // 8
     packed = carray(_pointer(packed_at, uint8(0)), rows * row_bytes)
-    per_row = (elements + BLOCK - 1) // BLOCK
     inverse = float32(1) / float32(scale)
     unit = float32(1) / float32(steps) * float32(scale)
     added = float32(sigma) * float32(scale)
-    words = np.empty(BLOCK, np.uint32)
+    words = np.empty(BLOCK + 4, np.uint32)  # a row's last counter may make words that the next row writes over
     pairs = np.empty(BLOCK, np.uint64)
     deviate = np.zeros(BLOCK, np.float32)
-    inside = np.zeros(BLOCK, np.uint8)
+    inside = np.zeros(BLOCK + 8, np.uint8)
     for block in range(begin, end):
-        row = block // per_row
-        start = (block - row * per_row) * BLOCK
-        count = min(BLOCK, elements - start)
+        row, together, start, count = _place(block, rows, elements)
         if sigma > 0:
-            low_id, high_id = ids[row] & _LOW_WORD, ids[row] >> _WORD
             counter = (first + start) // 4
-            number = draws[row] if draws_at else uint64(draw)
-            _philox_words(words, counter, (count + 3) // 4, number, low_id, high_id, k0, k1)
-            _deviates(words, count, table, pairs, deviate)
-        at = row * elements + start
+            for part in range(together):
+                low_id, high_id = ids[row + part] & _LOW_WORD, ids[row + part] >> _WORD
+                number = draws[row + part] if draws_at else uint64(draw)
+                _philox_words(words[part * count :], counter, (count + 3) // 4, number, low_id, high_id, k0, k1)
+            _deviates(words, together * count, table, pairs, deviate)
+        at, size = row * elements + start, together * count
         _finish(
-            x[at : at + count], out[at : at + count], count, deviate, noise_first,
+            x[at : at + size], out[at : at + size], size, deviate, noise_first,
             float32(sigma), added, float32(steps), float32(low), inverse, unit, inside,
         )  # fmt: skip
         if packed_at:
-            _pack(inside, count, packed, row * row_bytes + start // 8)
+            _pack(inside, together, count, packed, row * row_bytes + start // 8)
 
 
 @njit(cache=True, error_model="numpy", parallel=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -235,14 +262,14 @@ def mask_blocks(kind, gradient_at, packed_at, out_at, rows, elements, spread, be
     out = carray(_pointer(out_at, kind), rows * elements)
     row_bytes = (elements + 7) // 8
     packed = carray(_pointer(packed_at, uint8(0)), rows * row_bytes)
-    per_row = (elements + BLOCK - 1) // BLOCK
     eights = np.empty(BLOCK // 8, np.uint64)
     for block in range(begin, end):
-        row = block // per_row
-        start = (block - row * per_row) * BLOCK
-        count = min(BLOCK, elements - start)
-        at, byte = row * elements + start, row * row_bytes + start // 8
-        _mask(gradient[at : at + count], packed[byte:], out[at : at + count], count, eights, spread)
+        row, together, start, count = _place(block, rows, elements)
+        if count % 8 == 0:
+            together, count = 1, together * count
+        for part in range(row, row + together):
+            at, byte = part * elements + start, part * row_bytes + start // 8
+            _mask(gradient[at : at + count], packed[byte:], out[at : at + count], count, eights, spread)
 
 
 @njit(cache=True, error_model="numpy", parallel=True)  # type: ignore[untyped-decorator, unused-ignore]
