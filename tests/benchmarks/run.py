@@ -1,128 +1,171 @@
-"""Speed of the converter, of a training step with noise, of ONNX graphs, and of start-up, beside what they must beat.
+"""Measures speed and memory beside what they must beat, and writes the tables of docs/performance.md.
 
-Paired and repeated in one run; prints medians and ratios, and asserts nothing. `--json FILE` keeps the figures.
+Figures are ratios of contestants that take turns in one run. One that misses its floor is printed as it is.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
-import statistics
+import os
+import re
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import onnx_speed
-import torch
-from torch import nn
+import growth_speed
+import kernel_speed
+import step_speed
+import study_speed
+from measuring import Spread, paired, say, spread, use_threads
+from table import Bound, Row, at_least, at_most, machine, markdown, put
 
-from robustcheck.sensing.analog import NoisyNetwork
-from robustcheck.sensing.channel import Channel, sensor
-from robustcheck.sensing.converter import Converter
-from robustcheck.sensing.kernels import cpu
-from robustcheck.sensing.random import stream_key
-
-ELEMENTS = 3_145_728
-STEPS, SIGMA = 15, 0.05
-
-
-def paired(contestants: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each call, the contestants taking turns so that a slow moment of the machine hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for call in contestants.values():
-        call()
-    for _ in range(repeats):
-        for name, call in contestants.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-    return times
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
+MARKER = "<!-- table -->"
+ONNX_PROMISED = (
+    (r"graph / torch \[x\]$", at_most(1.15)),
+    (r"audit / ONNX Runtime, throughput \[x\]$", at_least(0.9)),
+    (r"load and verify \[s\]$", at_most(2.0)),
+)
 
 
-def converter_contestants() -> dict[str, Callable[[], object]]:
-    """Noise → clamp → quantise on 3.1 M float32, three ways."""
-    from analogvnn.nn.noise.GaussianNoise import GaussianNoise
-    from analogvnn.nn.normalize.Clamp import Clamp
-    from analogvnn.nn.precision.ReducePrecision import ReducePrecision
+@dataclass(frozen=True)
+class Part:
+    """A part of the benchmark: its heading, how it is measured in words, and what measures it."""
 
-    x = torch.linspace(-1, 1, ELEMENTS).reshape(64, -1)
-    ids, key = torch.arange(64), stream_key(0, "bench")
-    convert = Converter("aod", STEPS, SIGMA, signed=True)
-    noise, reduce = GaussianNoise(std=SIGMA, precision=STEPS), ReducePrecision(precision=STEPS)
-
-    def analogvnn() -> torch.Tensor:
-        return reduce(Clamp.forward(noise(x)))
-
-    def plain() -> torch.Tensor:
-        return torch.round((x + SIGMA * torch.randn_like(x)).clamp(-1, 1) * STEPS) / STEPS
-
-    return {"robustcheck": lambda: convert(x, key, ids, 0), "AnalogVNN": analogvnn, "plain torch": plain}
+    heading: str
+    note: str
+    measure: Callable[[], list[Row]]
 
 
-def step_contestants() -> dict[str, Callable[[], object]]:
-    """A training step of a small convolutional network on digits, with noise at every layer and without."""
-    from robustcheck import load_data, load_model
+def onnx_rows(repeats: int) -> list[Row]:
+    """ONNX graphs beside torch and ONNX Runtime, one thread."""
+    import onnx_speed
 
-    model, data = load_model("digits-convnet"), load_data("digits")
-    noisy = NoisyNetwork(model.network, model.input.normalise, "network").train()
-    channel = Channel(sensor("adc-4bit", placement="network", range="unit"), 0.5, 0, "train")
-    images, ids, labels = data.train.physical()[:64], data.train.sample_ids[:64], data.train.labels[:64]
-    optimizer = torch.optim.SGD(model.network.parameters(), lr=1e-4)
-
-    def step(at: Channel | None) -> None:
-        loss = nn.functional.cross_entropy(noisy(images, ids, 0, at), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    return {"noisy step": lambda: step(channel), "noise-free step": lambda: step(None)}
-
-
-def start_up(arguments: list[str], repeats: int = 5) -> list[float]:
-    """Seconds of a fresh process."""
+    use_threads(1)
     found = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
-        found.append(time.perf_counter() - start)
+    for name, value in onnx_speed.figures(paired, repeats).items():
+        what, unit = name.removesuffix("]").rsplit(" [", 1)
+        bounds: tuple[Bound | None, Bound | None] = (None, None)
+        for pattern, promised in ONNX_PROMISED:
+            if re.search(pattern, name):
+                bounds = promised
+        found.append(Row(what, Spread(value, value, value, 1), "×" if unit == "x" else unit, *bounds))
     return found
 
 
+def start_rows(repeats: int) -> list[Row]:
+    """Fresh processes."""
+    found = []
+    for what, arguments, bounds in (
+        ("`robustcheck --help`", ["-m", "robustcheck", "--help"], at_most(1.0)),
+        ("`import robustcheck`", ["-c", "import robustcheck"], (None, None)),
+    ):
+        seconds = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+            seconds.append(time.perf_counter() - start)
+        found.append(Row(what, spread(seconds), "s", *bounds))
+    return found
+
+
+def parts(repeats: int | None = None, quick: bool = False) -> dict[str, Part]:
+    """All that writes tables here, shortened where the run is quick."""
+
+    def times(usual: int, short: int = 2) -> int:
+        return repeats or (short if quick else usual)
+
+    shape, size = ((8, 48, 32, 32), 8) if quick else (kernel_speed.SHAPE, 128)
+    seconds, seeds = (0.3, 1) if quick else (10.0, 6)
+    return {
+        "kernel": Part(
+            "The converter",
+            "Wall time, without gradients. Torch and the kernel have the threads that the row says.",
+            lambda: kernel_speed.rows(times(31), shape),
+        ),
+        "step": Part(
+            "Training",
+            "A step is forward, loss, backward and Adam, with GELU, all sites and weights noised. Epochs are in "
+            "processor time. Memory is bytes of tensors alive, parameters and Adam's moments included.",
+            lambda: step_speed.rows(times(7), size),
+        ),
+        "study": Part(
+            "Studies",
+            "Wall time of a whole study, from plan to report, the start of its processes included.",
+            lambda: study_speed.rows(seconds, seeds),
+        ),
+        "growth": Part(
+            "Growth",
+            "Two processes that take turns, one with four times the other's work; wall time.",
+            lambda: growth_speed.rows(times(3, 1), 1 if quick else 2),
+        ),
+        "onnx": Part(
+            "ONNX graphs",
+            "Wall time of one thread; medians of paired runs, of which no quartiles are kept.",
+            lambda: onnx_rows(times(15)),
+        ),
+        "start": Part("Start", "Wall time of fresh processes.", lambda: start_rows(times(5))),
+    }
+
+
+def random_numbers(quick: bool) -> None:
+    """The tests of the random numbers, which write docs/randomness.md themselves; a quick run only prints."""
+    randomness = importlib.import_module("randomness")
+    if quick:
+        print(randomness.report(10**6))
+    else:
+        subprocess.run([sys.executable, str(randomness.__file__)], check=True)
+
+
 def main() -> None:
-    """Run everything and print a table."""
+    """Run what was asked for, print the tables, and write the document where everything was run."""
+    every = [*parts(), "random"]
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", help=f"some parts, with commas between: {','.join(every)}")
+    parser.add_argument("--repeats", type=int, help="rounds of every part; each has its own number where absent")
+    parser.add_argument("--quick", action="store_true", help="small sizes and few rounds: does it run?")
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--out", type=Path, help="document with the table; docs/performance.md after a full run")
     options = parser.parse_args()
-    warnings.simplefilter("ignore")  # AnalogVNN's own
-    figures: dict[str, float] = {}
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        cpu.set_threads(threads)
-        times = paired(converter_contestants(), options.repeats)
-        ours = times["robustcheck"]
-        for name, seconds in times.items():
-            figures[f"AOD, {threads} thread(s), {name} [M/s]"] = ELEMENTS / statistics.median(seconds) / 1e6
-            if name != "robustcheck":
-                ratios = [theirs / mine for theirs, mine in zip(seconds, ours, strict=True)]
-                figures[f"AOD, {threads} thread(s), {name} / robustcheck [x]"] = statistics.median(ratios)
-    torch.set_num_threads(1)
-    cpu.set_threads(1)
-    times = paired(step_contestants(), options.repeats * 10)
-    noisy, clean = times["noisy step"], times["noise-free step"]
-    figures["digits step, network noise [ms]"] = statistics.median(noisy) * 1e3
-    figures["digits step, no noise [ms]"] = statistics.median(clean) * 1e3
-    figures["digits step, noise / none [x]"] = statistics.median([a / b for a, b in zip(noisy, clean, strict=True)])
-    figures |= onnx_speed.figures(paired, options.repeats)
-    figures["robustcheck --help [s]"] = statistics.median(start_up(["-m", "robustcheck", "--help"]))
-    figures["import robustcheck [s]"] = statistics.median(start_up(["-c", "import robustcheck"]))
-    for name, value in figures.items():
-        print(f"{name:55s} {value:10.3g}")
+    asked = options.only.split(",") if options.only else every
+    if unknown := set(asked) - set(every):
+        parser.error(f"--only: expected some of {', '.join(every)}, got {', '.join(sorted(unknown))}")
+    full = set(asked) == set(every) and not options.quick and options.repeats is None
+    out = options.out or (DOCUMENT if full else None)
+    if out and not (out.is_file() and MARKER in out.read_text(encoding="utf-8")):
+        parser.error(f"--out: expected a document with the marker {MARKER}, got {out}")
+    warnings.simplefilter("ignore")  # of the libraries that are measured
+    text, figures = measured(asked, parts(options.repeats, options.quick))
+    print(text)
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if out:
+        out.write_text(put(out.read_text(encoding="utf-8"), "table", text), encoding="utf-8")
+        say(f"wrote {out}")
+    if "random" in asked:
+        random_numbers(options.quick)
+
+
+def measured(asked: list[str], known: dict[str, Part]) -> tuple[str, dict[str, object]]:
+    """The parts asked for: their tables as Markdown, and their figures."""
+    lines = [machine(os.getloadavg()[0])]
+    figures: dict[str, object] = {}
+    began = time.perf_counter()
+    for name, part in known.items():
+        if name in asked:
+            start = time.perf_counter()
+            rows = part.measure()
+            say(f"{name}: {time.perf_counter() - start:.0f} s")
+            lines += [f"### {part.heading}", part.note, markdown(rows)]
+            figures[name] = [asdict(row) | {"verdict": row.verdict} for row in rows]
+    lines.append(f"These took {(time.perf_counter() - began) / 60:.1f} minutes.")
+    return "\n\n".join(lines), figures
 
 
 if __name__ == "__main__":
