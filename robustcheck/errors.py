@@ -83,5 +83,9 @@ class StoreError(RobustcheckError):
     """The study's store cannot be read or written."""
 
 
+class WorkerError(RobustcheckError):
+    """A worker process cannot be started, or is not able to begin."""
+
+
 class ReportError(RobustcheckError):
     """A report cannot be read or written."""

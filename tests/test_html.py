@@ -48,6 +48,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def pages(compare_report, audit_report, build_report):
     reports = {"compare": compare_report, "audit": audit_report, "clear": build_report(diverge=False)}
+    reports["precise"] = build_report("audit", precision=0.005)
     return {name: render_html(report) for name, report in reports.items()}
 
 
@@ -62,6 +63,13 @@ def test_page_is_self_contained(pages):
             assert "src" not in attributes
         assert not re.search(r"@import|url\((?!#)|https?://(?!www\.w3\.org/(2000/svg|1999/xlink)\")", text)
         assert 'content="default-src &#39;none&#39;' in text or "default-src 'none'" in text
+
+
+def test_a_precision_has_sentences_and_a_table(pages):
+    text = Page(pages["precise"]).text
+    assert "the largest is ± 0.45 points" in text
+    assert "Noise draws for a draw error of ± 0.5 points" in text
+    assert "Noise draws" not in Page(pages["audit"]).text
 
 
 def test_page_is_accessible(pages):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from robustcheck.analysis.intervals import network_interval, sample_interval
+from robustcheck.analysis.intervals import network_interval, sample_error, sample_interval
 from robustcheck.errors import InvalidValueError
 
 
@@ -103,3 +103,55 @@ def test_sample_interval_refuses_other_shapes():
     for bad in (np.ones((3, 4), dtype=bool), np.ones((1, 0, 3), dtype=bool)):
         with pytest.raises(InvalidValueError, match="networks, draws, samples"):
             sample_interval(bad, draws_are_clusters=False)
+
+
+def test_networks_count_the_same_whatever_their_draws():
+    rng = np.random.default_rng(6)
+    few, many = rng.random((5, 400)) < 0.6, rng.random((80, 400)) < 0.9
+    for clusters in (False, True):
+        lower, upper = sample_interval([few, many], draws_are_clusters=clusters)
+        assert (lower + upper) / 2 == pytest.approx((few.mean() + many.mean()) / 2, abs=2e-3)
+        equal = sample_interval([few, np.tile(few, (1, 1))], draws_are_clusters=clusters)
+        assert equal == sample_interval(np.stack([few, few]), draws_are_clusters=clusters)
+
+
+@pytest.mark.parametrize("ease", [0.0, 1.5])
+def test_coverage_where_networks_have_unequal_draws_that_are_clusters(ease):
+    rng, hits, studies = np.random.default_rng(7), 0, 1000
+    truth = special.ndtr(ease / (1 + 0.5**2 + 0.5**2) ** 0.5)
+    for _ in range(studies):
+        sample = rng.standard_normal(150)
+        correct = [
+            ease + sample + rng.normal(0, 0.5, (draws, 1)) + rng.normal(0, 0.5, (draws, 150)) > 0
+            for draws in (5, 9, 30)
+        ]
+        lower, upper = sample_interval(correct, draws_are_clusters=True)
+        hits += lower <= truth <= upper
+    assert 0.925 <= hits / studies <= 0.985
+
+
+@pytest.mark.parametrize("right", [0, 1, 90, 324, 360])
+def test_the_error_of_the_test_set_is_wilsons_where_draws_do_not_differ(right):
+    correct = np.broadcast_to(np.arange(360) < right, (2, 7, 360))
+    lower, upper = wilson(right, 360)
+    assert sample_error(correct) == pytest.approx((upper - lower) / 2, rel=5e-3)
+
+
+def test_the_error_of_the_test_set_does_not_depend_on_the_draws():
+    rng = np.random.default_rng(8)
+    chance = rng.beta(1, 1, 2000)
+    endless = 1.96 * chance.std() / 2000**0.5
+    for draws in (5, 50, 1000):
+        found = sample_error([rng.random((draws, 2000)) < chance])
+        assert found == pytest.approx(endless, rel=0.05)
+    # Two networks with luck of their own, whose samples are as hard: the same again, and no smaller.
+    two = [rng.random((draws, 2000)) < chance for draws in (5, 9)]
+    assert sample_error(two) == pytest.approx(endless, rel=0.05)
+
+
+def test_the_error_of_the_test_set_covers_what_endless_draws_would_say():
+    rng, hits, studies = np.random.default_rng(9), 0, 1500
+    for _ in range(studies):
+        chance = rng.beta(2, 0.5, 200)
+        hits += abs(chance.mean() - 0.8) <= sample_error([rng.random((6, 200)) < chance])
+    assert 0.93 <= hits / studies <= 0.975

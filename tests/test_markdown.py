@@ -100,3 +100,15 @@ def test_an_audit_says_nothing_of_training(audit_report, compare_report):
     # A real audit has records of its untrained networks, and the default policy.
     audit = audit_report.model_copy(update={"training": compare_report.training, "policy": compare_report.policy})
     assert heading not in {each.heading for each in particulars(audit)}
+
+
+def test_draws_and_both_errors_have_a_table_where_a_precision_was_asked_for(build_report):
+    head = ["operating point", "draws", "largest draw error \\[points\\]", "error of the test set \\[points\\]"]
+    found = [table for table in tables(render_markdown(build_report(precision=0.005))) if table[0] == head]
+    assert [row[:3] for row in found[0][2:]] == [[f"EP {ep}", "5 to 59", "± 0.45"] for ep in (0.2, 0.4, 0.6, 0.8)]
+    assert {row[3] for row in found[0][2:]} <= {"± 2.6", "± 3.1", "± 2.6 to 3.1"}
+    several = tables(render_markdown(build_report("audit", bits=(2, 3), precision=0.005, reached=False)))
+    (table,) = [table for table in several if table[0] == [head[0], "where", *head[1:]]]
+    assert [row[1] for row in table[2:]] == ["adc-2bit (3 steps, 2 bits)"] * 4 + ["adc-3bit (7 steps, 3 bits)"] * 4
+    assert {row[3] for row in table[2:]} == {"± 1.5, not reached"}
+    assert not [table for table in tables(render_markdown(build_report())) if "draws" in table[0]]

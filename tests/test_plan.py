@@ -21,11 +21,13 @@ def study(**changes):
 
 
 def test_a_study_file_says_the_same(tmp_path):
-    given = study(seeds=3, training={"mode": "scratch", "train_ep": 0.5, "epochs": 2})
+    training = {"mode": "scratch", "train_ep": 0.5, "epochs": 2}
     path = tmp_path / "study.toml"
-    path.write_text(given.to_toml())
-    assert Study.load(path) == given
-    assert content_hash(Study.load(path).document()) == content_hash(given.document())
+    for given in (study(seeds=3, training=training), study(precision=0.005)):
+        path.write_text(given.to_toml())
+        assert Study.load(path) == given
+        assert content_hash(Study.load(path).document()) == content_hash(given.document())
+    assert "precision" not in study().to_toml()
 
 
 def test_defaults_that_depend_on_the_mode():
@@ -50,6 +52,9 @@ def test_defaults_that_depend_on_the_mode():
         ({"seeds": 5, "training": {"mode": "none"}}, "expected 1 where nothing is trained"),
         ({"kind": "audit"}, "neither trains nor swaps"),
         ({"draws": 0}, "draws"),
+        ({"draws": 4, "precision": 0.01}, "draws: expected at least 5 with a precision"),
+        ({"precision": 0.0}, "precision.*greater than 0"),
+        ({"precision": 0.5}, "precision.*less than 0.5"),
         ({"sensors": [{"spec": "adc-4bit", "bits": 17}]}, "sensors.0.bits"),
         ({"training": {"train_ep": 1.5}}, "train_ep"),
         ({"training": {"learning_rates": []}}, "learning_rates"),

@@ -19,12 +19,24 @@ def test_the_shipped_schema_is_that_of_the_code(shipped):
     assert shipped == json.loads(json.dumps(json_schema())), "make schema writes it anew"
 
 
-def test_a_report_obeys_it_and_comes_back_the_same(shipped, compare_report, audit_report, tmp_path):
-    for report in (compare_report, audit_report):
+def test_a_report_obeys_it_and_comes_back_the_same(shipped, compare_report, audit_report, build_report, tmp_path):
+    for report in (compare_report, audit_report, build_report(precision=0.005), build_report("audit", precision=0.01)):
         jsonschema.Draft202012Validator(shipped).validate(json.loads(report.to_json()))
         path = tmp_path / "report.json"
         path.write_text(report.to_json(), encoding="utf-8")
         assert Report.load(path) == report
+
+
+def test_a_precision_is_a_field_only_where_it_was_asked_for(compare_report, build_report):
+    assert '"precision"' not in compare_report.to_json()
+    document = json.loads(build_report(precision=0.005).to_json())
+    assert document["precision"] == 0.005
+    clean, quantised, *noisy = document["results"][0]["points"]
+    for point in (clean, quantised, {"comparison": document["results"][0]["area"]}):
+        assert not any("precision" in row for row in point["comparison"]["rows"])
+    for point in noisy:
+        assert all(set(row["precision"]) == {"draws", "draw_error", "reached", "sample_error"}
+                   for row in point["comparison"]["rows"])  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -122,3 +122,26 @@ def test_failures_ask_for_another_run(compare_report):
 def test_empty_results_still_make_a_summary(compare_report):
     nothing = compare_report.results[0].model_copy(update={"points": (), "area": None})
     assert summary(compare_report.model_copy(update={"results": (nothing,), "training": (), "tuning": ()}))
+
+
+@pytest.mark.parametrize("kind", ["audit", "compare"])
+def test_a_precision_is_answered_beside_the_error_of_the_test_set(build_report, kind):
+    report = build_report(kind, precision=0.005)
+    text = section(report, "How sure this is")
+    assert "the draw error of each accuracy is at most ± 0.5 points; the largest is ± 0.45 points" in text
+    assert "More draws would hardly help: 360 test samples alone leave ± 2.6 to 3.1 points, whatever the draws." in text
+    draws = "5 noise draws" if kind == "audit" else "5 to 59 noise draws"
+    assert f"with {draws} a sample" in section(report, "What was tested")
+    assert "draw error" not in " ".join(summary(build_report(kind)))
+
+
+def test_a_precision_that_was_not_reached_is_said_with_its_places(build_report):
+    text = section(build_report(precision=0.005, reached=False, eps=(0.2, 0.5)), "How sure this is")
+    assert "not reached everywhere (EP 0.2: ± 1.5 points after 5 to 59 noise draws; EP 0.5: ± 1.5 points" in text
+    assert "unless --draws asks for more" in text
+
+
+def test_where_draws_are_the_larger_error_more_of_them_are_not_called_useless(build_report):
+    text = section(build_report(precision=0.04), "How sure this is")
+    assert "Beside that, 360 test samples alone leave ± 2.6 to 3.1 points" in text
+    assert "hardly help" not in text

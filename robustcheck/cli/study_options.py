@@ -43,6 +43,21 @@ def _numbers(count: int | None, what: str) -> Callable[[click.Context, click.Par
     return parse
 
 
+def _fraction(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
+    """The fraction that `0.5%` or `0.005` stands for."""
+    if text is None:
+        return None
+    digits = text.strip().removesuffix("%")
+    try:
+        # Rounded, so that 0.7% and 0.007 state the same study.
+        value = round(float(digits) / 100, 12) if text.strip().endswith("%") else float(digits)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 0.5:
+        raise click.BadParameter(f"expected a share above 0 and below 50 %, such as 0.5% or 0.005, got {text!r}")
+    return value
+
+
 def model_options(command: _Command) -> _Command:
     """What a model cannot tell itself."""
     return with_options(
@@ -118,7 +133,17 @@ def sensor_options(command: _Command) -> _Command:
             "calibrated if not given, unit with --train scratch.",
         ),
         click.option(
-            "--draws", type=click.IntRange(1), default=5, show_default=True, help="Noise draws a test sample."
+            "--draws",
+            type=click.IntRange(1),
+            default=5,
+            show_default=True,
+            help="Noise draws a test sample; with --precision the first ones, at least 5.",
+        ),
+        click.option(
+            "--precision",
+            metavar="P%",
+            callback=_fraction,
+            help="Draw until the draw error of each accuracy is at most this, such as 0.5% or 0.005.",
         ),
     )
 
@@ -202,6 +227,7 @@ def base_study(params: Mapping[str, Any], model: str) -> dict[str, Any]:
         "sensors": [{"spec": name, **shared, **each} for name in names for each in resolutions or [{}]],
         "eps": parse_eps(params["eps"] or DEFAULT_EPS),
         "draws": params["draws"],
+        "precision": params["precision"],
     }
 
 

@@ -148,7 +148,11 @@ def _check_training_options(params: dict[str, Any]) -> None:
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     ]
     if not params["data"]:
-        given += [option for option, name in (("--ep", "eps"), ("--sensor", "sensors")) if params[name]]
+        given += [
+            option
+            for option, name in (("--ep", "eps"), ("--sensor", "sensors"), ("--precision", "precision"))
+            if params[name]
+        ]
     if given:
         raise UsageError(f"{', '.join(given)}: expected --train finetune or scratch with it, got no training; add it")
 
@@ -176,7 +180,8 @@ def _trained(
 
     check_fit(result, data.shape, data.classes)
     sensor = study.sensors[0].bind()
-    facts["accuracy_before"] = accuracies(before, data, sensor, study.eps, study.draws)
+    found_before = accuracies(before, data, sensor, study.eps, study.draws, study.precision)
+    facts["accuracy_before"] = {name: each.mean for name, each in found_before.items()}
     if params["train"] != "none":
         delivered: Delivered = train_for_use(
             result,
@@ -191,7 +196,11 @@ def _trained(
         result = delivered.trained.model
         facts["learning_rate"] = delivered.rate
         facts["validation"] = {f"{rate:g}": accuracy for rate, accuracy in delivered.trials}
-    facts["accuracy"] = accuracies(result, data, sensor, study.eps, study.draws)
+    found = accuracies(result, data, sensor, study.eps, study.draws, study.precision)
+    facts["accuracy"] = {name: each.mean for name, each in found.items()}
+    errors = [each.draw_error for each in (*found_before.values(), *found.values()) if each.draw_error is not None]
+    if errors:
+        facts["draw_error"] = max(errors)
     return result
 
 
@@ -211,5 +220,6 @@ def _print(facts: dict[str, Any]) -> None:
         found = [
             f"{name} {100 * value:.1f} (was {100 * before[name]:.1f})" for name, value in facts["accuracy"].items()
         ]
-        click.echo(f"test accuracy [%]: {', '.join(found)}")
+        error = f"; largest draw error ± {100 * facts['draw_error']:.2g} points" if "draw_error" in facts else ""
+        click.echo(f"test accuracy [%]: {', '.join(found)}{error}")
     click.echo(f"wrote {' and '.join(facts['files'])} ({facts['checked']})")

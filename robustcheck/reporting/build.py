@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ from numpy.typing import NDArray
 
 from robustcheck import content
 from robustcheck.activations.catalogue import activation
-from robustcheck.analysis.intervals import network_interval, sample_interval
+from robustcheck.analysis.intervals import network_interval, sample_error, sample_interval
 from robustcheck.analysis.ranking import area, exact_ties, rank
 from robustcheck.reporting import report as doc
 from robustcheck.sensing.channel import Channel, Sensor
 from robustcheck.study.cells import AS_IS, Cell, LoadedStudy, points
 from robustcheck.study.plan import NUMERICS, content_hash
+from robustcheck.study.precision import draw_error
 from robustcheck.study.runner import Outcome, environments
 from robustcheck.study.store import Store, TrainingRecord
 
@@ -77,6 +79,7 @@ def build_report(outcome: Outcome, store: Store, provenance: dict[str, Any]) -> 
         policy=study.training.model_dump(mode="json"),
         seeds=study.seeds,
         draws=study.draws,
+        precision=study.precision,
         results=tuple(
             _result(source, cells, model, sensor)
             for model in range(len(loaded.models))
@@ -291,17 +294,32 @@ def _block(loaded: LoadedStudy, cells: Sequence[Cell]) -> Block:
 
 def _compare(source: _Source, block: Block, point: str, *, inside: bool) -> tuple[doc.Comparison, NDArray[np.float64]]:
     """The comparison at one point, and the accuracies (seeds, activations) behind it."""
-    correct = {spec: np.stack([source.correct(cell, point) for cell in cells]) for spec, cells in block.items()}
-    accuracy = np.stack([found.mean(axis=(1, 2)) for found in correct.values()], axis=1)
-    intervals = {
-        spec: sample_interval(found, draws_are_clusters=inside and point not in ("clean", "quantised"))
-        for spec, found in correct.items()
-    }
+    noisy = point not in ("clean", "quantised")
+    correct = {spec: [source.correct(cell, point) for cell in cells] for spec, cells in block.items()}
+    accuracy = np.stack([np.array([each.mean() for each in found]) for found in correct.values()], axis=1)
+    intervals = {spec: sample_interval(found, draws_are_clusters=inside and noisy) for spec, found in correct.items()}
+    precisions = {spec: _precision(source, found) if noisy else None for spec, found in correct.items()}
     beside: dict[str, dict[str, float]] = {
         spec: {name: float(np.mean([source.accuracy(cell, name) for cell in cells])) for name in ("clean", "quantised")}
         for spec, cells in block.items()
     }
-    return _comparison(source, block, accuracy, intervals, beside), accuracy
+    return _comparison(source, block, accuracy, intervals, beside, precisions=precisions), accuracy
+
+
+def _precision(source: _Source, correct: Sequence[Bools]) -> doc.Precision | None:
+    """What was reached of the precision asked for, from the draws (draws, samples) of each network."""
+    study = source.loaded.study
+    if study.precision is None:
+        return None
+    first = [each[: study.draws].mean(axis=1) for each in correct]
+    error = max(draw_error(a, *each.shape) for a, each in zip(first, correct, strict=True))
+    return doc.Precision(
+        draws=tuple(map(len, correct)),
+        draw_error=error,
+        # N may make the two equal, but for the last bit.
+        reached=error <= study.precision * (1 + 1e-9),
+        sample_error=sample_error(correct),
+    )
 
 
 def _area(source: _Source, accuracies: list[NDArray[np.float64]], blocks: list[Block]) -> doc.Comparison | None:
@@ -322,6 +340,7 @@ def _comparison(
     intervals: dict[str, tuple[float, float]],
     beside: dict[str, dict[str, float]],
     blocks: Sequence[Block] = (),
+    precisions: Mapping[str, doc.Precision | None] = MappingProxyType({}),
 ) -> doc.Comparison:
     names = list(block)
     ranking = rank(accuracy, names, samples=len(source.loaded.data.test.labels))
@@ -344,6 +363,7 @@ def _comparison(
                 converged=sum(all(source.training(cell).converged for cell in run) for run in runs),
                 clean=beside.get(spec, {}).get("clean"),
                 quantised=beside.get(spec, {}).get("quantised"),
+                precision=precisions.get(spec),
             )
         )
     rows.sort(key=lambda row: -row.accuracy)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from robustcheck.reporting.draw_errors import draw_errors
 from robustcheck.reporting.report import ModelSummary, Report, SensorSummary
 from robustcheck.reporting.tables import Line, Table, learning_rates
 from robustcheck.reporting.wording import NONE, counted, listed, number, percent, plain, setting
@@ -26,9 +27,10 @@ class Particular:
 
 def particulars(report: Report) -> tuple[Particular, ...]:
     """All of them, in order; those that would be empty are left out."""
-    rates = learning_rates(report)
+    rates, errors = learning_rates(report), draw_errors(report)
     sensors = {result.sensor.key: result.sensor for result in report.results}.values()
     found = [
+        Particular("Noise draws", tables=(errors,)) if errors else None,
         Particular("Learning rates", tables=(rates,)) if rates else None,
         Particular("What was swapped where", tables=_swaps(report)) if report.kind == "compare" else None,
         *(Particular(_titled("Model", each.key, report.models), _model(each)) for each in report.models),

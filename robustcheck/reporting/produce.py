@@ -34,7 +34,7 @@ def run_study(
         jobs: worker processes, of one thread each. The report is the same whatever the number.
         device: where networks train and run.
         download: whether data and weights may be downloaded.
-        progress: called after each cell.
+        progress: called when a cell begins or ends.
         command: what to run to make this report again, for its provenance.
 
     Returns:

@@ -10,7 +10,14 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from robustcheck.errors import ReportError
 
@@ -22,6 +29,17 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class _WithPrecision(_Record):
+    """A record whose field `precision` is written only where a precision was asked for."""
+
+    @model_serializer(mode="wrap")
+    def _serialised(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = write(self)
+        if document.get("precision") is None:
+            document.pop("precision", None)
+        return document
+
+
 class Interval(_Record):
     """A two-sided 95 % confidence interval."""
 
@@ -29,7 +47,18 @@ class Interval(_Record):
     upper: float
 
 
-class Row(_Record):
+class Precision(_Record):
+    """How well the noise draws and the test samples settle an accuracy; half-widths of 95 % intervals, as fractions."""
+
+    draws: tuple[int, ...] = Field(description="noise draws taken for each trained network, in the order of the seeds")
+    draw_error: float = Field(
+        description="over noise draws, for one network on these samples; the largest of the networks"
+    )
+    reached: bool = Field(description="whether that is at most what was asked for")
+    sample_error: float = Field(description="over test samples, for these networks; more draws do not make it smaller")
+
+
+class Row(_WithPrecision):
     """One activation at one operating point."""
 
     activation: str
@@ -41,6 +70,9 @@ class Row(_Record):
     converged: int = Field(description="networks whose validation accuracy under noise is above chance")
     clean: float | None = Field(default=None, description="the same networks with the channel off")
     quantised: float | None = Field(default=None, description="the same networks with rounding and no noise")
+    precision: Precision | None = Field(
+        default=None, description="absent where none was asked for, without noise, and for areas"
+    )
 
 
 class Pair(_Record):
@@ -226,7 +258,7 @@ class Failure(_Record):
     error: str
 
 
-class Report(_Record):
+class Report(_WithPrecision):
     """The whole document; see the module's docstring and the JSON Schema that `json_schema()` gives.
 
     >>> sorted(json_schema()["required"])[:4]
@@ -242,7 +274,10 @@ class Report(_Record):
     activations: tuple[ActivationSummary, ...]
     policy: dict[str, Any] = Field(description="training policy as the study file states it")
     seeds: int
-    draws: int
+    draws: int = Field(description="noise draws a test sample; with a precision the first ones, see rows for all")
+    precision: float | None = Field(
+        default=None, description="the draw error that was asked for, as a fraction; absent where none was"
+    )
     results: tuple[Result, ...]
     tuning: tuple[Tuning, ...]
     training: tuple[Training, ...]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
+from robustcheck.reporting.draw_errors import draw_error_sentences, draws_taken
 from robustcheck.reporting.report import PointResult, Report, Result
 from robustcheck.reporting.verdict import current_activation, difference_from, ep_points, networks_each, verdict
 from robustcheck.reporting.wording import (
@@ -87,7 +88,7 @@ def _tested(report: Report) -> str:
     samples = report.data.counts.get("test")
     where = (
         f"accuracy on {counted(samples, 'test sample') if samples else 'the test samples'} of {report.data.name}"
-        f" with {counted(report.draws, 'noise draw')} a sample{f', at {at_eps(eps)}' if eps else ''}."
+        f" with {draws_taken(report)} a sample{f', at {at_eps(eps)}' if eps else ''}."
     )
     if report.kind == "audit":
         return f"{listed(models)} as it is, without training, on {on}: {where}"
@@ -208,6 +209,7 @@ def _certainty(report: Report) -> Iterator[str]:
         else:
             yield f"All {counted(total, 'network')} converged."
     yield from _learning_rates(report)
+    yield from draw_error_sentences(report)
     yield "Ranks are by test accuracy and therefore descriptive; selection belongs on the validation split."
 
 
@@ -355,6 +357,7 @@ def _audit_certainty(report: Report) -> tuple[str, ...]:
     return (
         "One trained network was measured: the intervals cover test samples and noise draws for these networks only"
         f" and say nothing about another training run{size}.",
+        *draw_error_sentences(report),
         f"Guessing gives {percent(report.data.chance)} %.",
         *(
             f"No --weights were given for {model.key}: its own code made those measured, random unless it loads them."

@@ -128,7 +128,8 @@ class _AnalogLayer(nn.Module):
             y = layer(x)
         finally:
             own.update(stored)
-        return ports.output(y, now.sample_ids, now.draw)
+        # No such layer keeps its output for its gradient; a hook may.
+        return ports.output(y, now.sample_ids, now.draw, in_place=not layer._forward_hooks)
 
     def ports(self, channel: Channel, scales: Scales, call: int = 0) -> _Ports:
         """The converters of one call of this layer; a layer that is called again has streams of its own each time."""

@@ -49,6 +49,7 @@ class Converter:
         draw: int | torch.Tensor,
         *,
         through_clamp: bool = False,
+        in_place: bool = False,
     ) -> torch.Tensor:
         """Convert a batch.
 
@@ -59,9 +60,11 @@ class Converter:
             sample_ids: (n,) int64, in [0, 2^63).
             draw: number of the noisy evaluation or training step, in [0, 2^32); or (n,) int64, one a sample.
             through_clamp: let the gradient pass the clamp too, as a weight's does.
+            in_place: write over x where its memory allows it, for values that nobody else holds; not in a graph.
 
         Returns:
-            A tensor like x, in its memory format. For the backward pass one bit an element is kept, or nothing.
+            A contiguous tensor of the shape and dtype of x. Elements are counted in the order of the axes: noise does
+            not depend on the layout. For the backward pass one bit an element is kept, or nothing.
 
         Raises:
             InvalidValueError: rows that are no multiple of the samples, an integer tensor, a draw out of its range.
@@ -76,16 +79,20 @@ class Converter:
         if torch.compiler.is_compiling():
             out = self._in_graph(dense, key, sample_ids, draw, follows and not through_clamp)
         elif follows:
-            out = _StraightThrough.apply(dense, self, key, sample_ids, draw, through_clamp)
+            out = _StraightThrough.apply(dense, self, key, sample_ids, draw, through_clamp, in_place)
         else:
-            out, _ = self.run(dense, key, sample_ids, draw)
-        # Elements are counted in the order of the axes, whatever the layout, so that the noise does not depend on it.
-        if x is not dense and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
-            return out.contiguous(memory_format=torch.channels_last)
+            out, _ = self.run(dense, key, sample_ids, draw, in_place=in_place)
         return out
 
     def run(
-        self, x: torch.Tensor, key: Key, sample_ids: torch.Tensor, draw: int | torch.Tensor, *, keep_mask: bool = False
+        self,
+        x: torch.Tensor,
+        key: Key,
+        sample_ids: torch.Tensor,
+        draw: int | torch.Tensor,
+        *,
+        keep_mask: bool = False,
+        in_place: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Convert contiguous values without a gradient; the mask of the clamp as `kernels.reference.convert` has it."""
         _check(x, sample_ids)
@@ -101,6 +108,7 @@ class Converter:
             low=-1.0 if self.signed else 0.0,
             scale=self.scale,
             keep_mask=keep_mask,
+            in_place=in_place,
         )
         return converted
 
@@ -134,15 +142,23 @@ class BoundConverter:
     converter: Converter
     key: Key
 
-    def __call__(self, x: torch.Tensor, sample_ids: torch.Tensor, draw: int | torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, x: torch.Tensor, sample_ids: torch.Tensor, draw: int | torch.Tensor, *, in_place: bool = False
+    ) -> torch.Tensor:
         """Convert a batch."""
-        return self.converter(x, self.key, sample_ids, draw)
+        return self.converter(x, self.key, sample_ids, draw, in_place=in_place)
 
     def run(
-        self, x: torch.Tensor, sample_ids: torch.Tensor, draw: int | torch.Tensor, *, keep_mask: bool = False
+        self,
+        x: torch.Tensor,
+        sample_ids: torch.Tensor,
+        draw: int | torch.Tensor,
+        *,
+        keep_mask: bool = False,
+        in_place: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Convert contiguous values without a gradient; the mask of the clamp as `kernels.reference.convert` has it."""
-        return self.converter.run(x, self.key, sample_ids, draw, keep_mask=keep_mask)
+        return self.converter.run(x, self.key, sample_ids, draw, keep_mask=keep_mask, in_place=in_place)
 
 
 def mask_gradient(gradient: torch.Tensor, packed: torch.Tensor) -> torch.Tensor:
@@ -164,8 +180,12 @@ class _StraightThrough(torch.autograd.Function):
         sample_ids: torch.Tensor,
         draw: int | torch.Tensor,
         through_clamp: bool,
+        in_place: bool,
     ) -> torch.Tensor:
-        out, packed = converter.run(x, key, sample_ids, draw, keep_mask=not through_clamp)
+        out, packed = converter.run(x, key, sample_ids, draw, keep_mask=not through_clamp, in_place=in_place)
+        if in_place:
+            ctx.mark_dirty(x)
+            out = x
         if packed is not None:
             ctx.save_for_backward(packed)
         return out
@@ -176,4 +196,4 @@ class _StraightThrough(torch.autograd.Function):
         if ctx.saved_tensors:
             (packed,) = ctx.saved_tensors
             gradient = mask_gradient(gradient, packed)
-        return gradient, None, None, None, None, None
+        return gradient, None, None, None, None, None, None

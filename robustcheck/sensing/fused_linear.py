@@ -71,9 +71,8 @@ class _Linear(torch.autograd.Function):
         x, mask = x.contiguous(), None
         if before is not None:
             x, mask = before.run(x, sample_ids, draw, keep_mask=needs_input)
-        out, cut = after.run(
-            nn.functional.linear(x, noisy["weight"], noisy.get("bias")), sample_ids, draw, keep_mask=True
-        )
+        y = nn.functional.linear(x, noisy["weight"], noisy.get("bias"))
+        out, cut = after.run(y, sample_ids, draw, keep_mask=True, in_place=True)
         ctx.save_for_backward(x if needs_weight else None, noisy["weight"] if needs_input else None, mask, cut)
         return out
 

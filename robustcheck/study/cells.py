@@ -98,6 +98,8 @@ class LoadedStudy:
         """Content hash of all that decides the cell's numbers, the type of the device among it."""
         who = cell.contestant
         policy = self.study.training.model_dump(mode="json", exclude={"learning_rates", "tuning_seeds", "train_ep"})
+        # Only where it is asked for, so that cells made before it could be are still those of their study.
+        precise = cell.purpose == "rank" and self.study.precision is not None
         return content_hash(
             {
                 "numerics": NUMERICS,
@@ -114,6 +116,7 @@ class LoadedStudy:
                 "eval_eps": who.eval_eps if cell.purpose == "rank" else None,
                 "seed": cell.seed,
                 "learning_rate": cell.learning_rate,
+                **({"precision": self.study.precision} if precise else {}),
             }
         )
 

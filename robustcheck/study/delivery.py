@@ -61,13 +61,27 @@ def train_for_use(
     return Delivered(best, rate, tuple((each, trained.validation_accuracy) for each, trained in found))
 
 
+@dataclass(frozen=True)
+class Accuracy:
+    """An accuracy on the test split, 0 to 1, and its draw error where a precision was asked for."""
+
+    mean: float
+    draw_error: float | None = None
+
+
 def accuracies(
-    model: Model, data: Dataset, sensor: Sensor | None, eps: Sequence[float], draws: int
-) -> dict[str, float]:
-    """Accuracy on the test split: clean, and at each error probability, 0 to 1."""
+    model: Model,
+    data: Dataset,
+    sensor: Sensor | None,
+    eps: Sequence[float],
+    draws: int,
+    precision: float | None = None,
+) -> dict[str, Accuracy]:
+    """Accuracy on the test split: clean, and at each error probability (`ep=0.5`); as `evaluate` takes draws."""
     with one_thread():
-        found = {"clean": evaluate(model, data).accuracy}
+        found = {"clean": Accuracy(evaluate(model, data).accuracy)}
         for ep in eps if sensor is not None else ():
             assert sensor is not None
-            found[f"ep={ep:g}"] = evaluate(model, data, Channel(sensor, ep), draws=draws).accuracy
+            noisy = evaluate(model, data, Channel(sensor, ep), draws=draws, precision=precision)
+            found[f"ep={ep:g}"] = Accuracy(noisy.accuracy, noisy.draw_error)
     return found

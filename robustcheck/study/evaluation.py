@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,17 @@ from robustcheck.networks.loading import Model
 from robustcheck.sensing.analog import NoisyNetwork, Scales
 from robustcheck.sensing.channel import Channel
 from robustcheck.sensing.random import permutation, stream_key
+from robustcheck.study.precision import check_precision, draw_error, draws_for
 
 CHUNK = 128
-"""Samples a forward pass. Fixed, since on a CPU the last bit of a convolution depends on the batch size."""
+"""Samples a forward pass. Fixed, since on a CPU the last bit of a layer depends on the batch size.
+
+It depends on the row as well (measured: MKL's linear and convolution layers of odd widths), so that a sample stands in
+the same row in every draw, and rows left empty by the last chunk are padded, not given to another draw.
+"""
+
+NOISED_AT_ONCE = 2**20
+"""Elements for which draws of one chunk share a call of the converter: what is kept then fits a cache."""
 
 CALIBRATION_SAMPLES = 512
 
@@ -29,11 +38,14 @@ class Evaluation:
         predicted: (draws, samples) int32, class index.
         probability: (draws, samples) float32 in [0, 1], of the predicted class.
         labels: (samples,) int64.
+        draw_error: half the 95 % interval of `accuracy` over noise draws, for this network and these samples; None
+            unless a precision was asked for, and without noise.
     """
 
     predicted: NDArray[np.int32]
     probability: NDArray[np.float32]
     labels: NDArray[np.int64]
+    draw_error: float | None = None
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -52,34 +64,102 @@ def evaluate_network(
     channel: Channel | None,
     *,
     draws: int,
+    precision: float | None = None,
     scales: Scales | None = None,
     device: torch.device | str = "cpu",
 ) -> Evaluation:
     """Run every sample through the channel and the network, `draws` times (once where the channel is off).
 
-    Chunks have 128 rows always; the last is padded, so that no option changes a number.
+    With a precision, in (0, 0.5), the first `draws` (at least 5) decide how many are taken: see `study.precision`.
+    Draw k is the same whatever the number of draws is. Chunks have 128 rows always; the last is padded, so that no
+    option changes a number.
     """
-    samples = len(split.labels)
     if channel is None or channel.ep is None:
-        draws = 1
-    predicted = np.empty((draws, samples), dtype=np.int32)
-    probability = np.empty((draws, samples), dtype=np.float32)
+        draws, precision = 1, None
+    if precision is not None:
+        check_precision(precision, draws)
     training = noisy.training
     noisy.eval()
     try:
         with torch.no_grad():
-            for start in range(0, samples, CHUNK):
-                rows = torch.arange(start, min(start + CHUNK, samples))
-                padded = torch.cat([rows, rows[-1:].expand(CHUNK - len(rows))])
-                images, ids = split.physical(padded).to(device), split.sample_ids[padded].to(device)
-                for draw in range(draws):
-                    logits = noisy(images, ids, draw, channel, scales)[: len(rows)].float()
-                    best = torch.softmax(logits, dim=1).max(dim=1)
-                    predicted[draw, start : start + len(rows)] = best.indices.cpu().numpy()
-                    probability[draw, start : start + len(rows)] = torch.nan_to_num(best.values).cpu().numpy()
+            predicted, probability = _predict(noisy, split, channel, range(draws), scales, device)
+            labels = split.labels.numpy()
+            if precision is None:
+                return Evaluation(predicted, probability, labels)
+            first = (predicted == labels).mean(axis=1)
+            wanted = draws_for(first, precision, len(labels))
+            if wanted > draws:
+                more = _predict(noisy, split, channel, range(draws, wanted), scales, device)
+                predicted = np.concatenate([predicted, more[0]])
+                probability = np.concatenate([probability, more[1]])
+            return Evaluation(predicted, probability, labels, draw_error(first, wanted, len(labels)))
     finally:
         noisy.train(training)
-    return Evaluation(predicted, probability, split.labels.numpy())
+
+
+def _predict(
+    noisy: NoisyNetwork,
+    split: Split,
+    channel: Channel | None,
+    draws: range,
+    scales: Scales | None,
+    device: torch.device | str,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The predicted class and its probability, (draws, samples) each."""
+    samples = len(split.labels)
+    predicted = np.empty((len(draws), samples), dtype=np.int32)
+    probability = np.empty((len(draws), samples), dtype=np.float32)
+    for start, draw, logits in _passes(noisy, split, channel, draws, scales, device):
+        rows = min(CHUNK, samples - start)
+        best = torch.softmax(logits[:rows].float(), dim=1).max(dim=1)
+        place = draw - draws.start, slice(start, start + rows)
+        predicted[place] = best.indices.cpu().numpy()
+        probability[place] = torch.nan_to_num(best.values).cpu().numpy()
+    return predicted, probability
+
+
+def _passes(
+    noisy: NoisyNetwork,
+    split: Split,
+    channel: Channel | None,
+    draws: range,
+    scales: Scales | None,
+    device: torch.device | str,
+) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """First sample, draw and logits, (128, classes), of each chunk in each draw."""
+    if channel is not None and noisy.placement == "network":
+        # One realisation of the weights serves all samples of a draw.
+        for draw in draws:
+            with noisy.weights_drawn(channel, scales, draw):
+                for start, images, ids in _chunks(split, device):
+                    yield start, draw, noisy(images, ids, draw, channel, scales)
+        return
+    for start, images, ids in _chunks(split, device):
+        at_once = max(1, NOISED_AT_ONCE // images.numel())
+        for first in range(draws.start, draws.stop, at_once):
+            batch = range(first, min(first + at_once, draws.stop))
+            for draw, delivered in zip(batch, _delivered(channel, images, ids, batch), strict=True):
+                yield start, draw, noisy(delivered, ids, draw, None, scales)
+
+
+def _chunks(split: Split, device: torch.device | str) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    """First sample, images and ids of each chunk; the last one repeats its last sample."""
+    samples = len(split.labels)
+    for start in range(0, samples, CHUNK):
+        rows = torch.arange(start, start + CHUNK).clamp(max=samples - 1)
+        yield start, split.physical(rows).to(device), split.sample_ids[rows].to(device)
+
+
+def _delivered(
+    channel: Channel | None, images: torch.Tensor, ids: torch.Tensor, draws: range
+) -> Sequence[torch.Tensor]:
+    """The images as the sensor delivers them in each of the draws."""
+    if channel is None or len(draws) == 1:
+        return [images if channel is None else channel(images, ids, each) for each in draws]
+    # Joined, not repeated: that keeps the strides, by which a convolution picks its algorithm, and so its last bits.
+    often = torch.cat([images] * len(draws))
+    draw = torch.arange(draws.start, draws.stop, device=ids.device).repeat_interleave(len(ids))
+    return channel(often, ids.repeat(len(draws)), draw).chunk(len(draws))
 
 
 def calibration_batches(dataset: Dataset, device: torch.device | str = "cpu") -> list[torch.Tensor]:
@@ -106,7 +186,13 @@ def evaluated_network(model: Model, placement: str, device: str = "cpu") -> nn.M
 
 
 def evaluate(
-    model: Model, data: Dataset, channel: Channel | None = None, *, draws: int = 5, device: str = "cpu"
+    model: Model,
+    data: Dataset,
+    channel: Channel | None = None,
+    *,
+    draws: int = 5,
+    precision: float | None = None,
+    device: str = "cpu",
 ) -> Evaluation:
     """Accuracy of a model on the test split, as the sensor delivers it.
 
@@ -114,19 +200,33 @@ def evaluate(
         model: from `load_model`.
         data: from `load_data`.
         channel: from `channel`; None evaluates the clean images.
-        draws: independent noise draws a sample.
+        draws: independent noise draws a sample; with a precision the first ones, at least 5.
+        precision: draw until the draw error is at most this, in (0, 0.5): half the 95 % interval of the accuracy over
+            noise draws, for this network and these samples. What the number of test samples leaves open stays.
         device: where to run.
 
     Returns:
-        Predictions by draw and sample; `.accuracy` is their mean.
+        Predictions by draw and sample; `.accuracy` is their mean, `.draw_error` what was reached of the precision.
+
+    Raises:
+        InvalidValueError: a precision out of its range, or fewer than 5 draws with one.
 
     >>> from robustcheck import channel, load_data, load_model
     >>> model, data = load_model("digits-convnet"), load_data("digits")
     >>> evaluate(model, data).accuracy > 0.9
     True
+    >>> found = evaluate(model, data, channel("adc-2bit", ep=0.5), precision=0.005)
+    >>> len(found.predicted) > 5, found.draw_error <= 0.005
+    (True, True)
     """
     placement = "sensor" if channel is None else channel.sensor.placement
     noisy = NoisyNetwork(evaluated_network(model, placement, device), model.input.normalise, placement)
     return evaluate_network(
-        noisy, data.test, channel, draws=draws, scales=ranges(noisy, data, channel, device), device=device
+        noisy,
+        data.test,
+        channel,
+        draws=draws,
+        precision=precision,
+        scales=ranges(noisy, data, channel, device),
+        device=device,
     )

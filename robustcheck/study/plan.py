@@ -17,6 +17,7 @@ from robustcheck.sensing.channel import Placement, Range, Sensor, sensor
 from robustcheck.sensing.converter import Form
 from robustcheck.sensing.deviates import Noise
 from robustcheck.sensing.profile import load_sensor
+from robustcheck.study.precision import LEAST_FIRST, MOST_DRAWS
 from robustcheck.tomlfile import read_toml
 
 NUMERICS = 1
@@ -124,6 +125,11 @@ class TrainingPolicy(_Frozen):
 class Study(_Frozen):
     """models × activations × sensors × operating points × seeds, with a training policy.
 
+    Attributes:
+        draws: noise draws a test sample; with `precision` the first ones, at least 5, that decide how many more follow.
+        precision: the draw error that is asked for at each error probability, a fraction in (0, 0.5): half the 95 %
+            interval of a network's accuracy over noise draws; see `robustcheck.study.precision`.
+
     >>> study = Study(
     ...     models=({"spec": "digits-convnet"},),
     ...     data={"spec": "digits"},
@@ -142,7 +148,8 @@ class Study(_Frozen):
     eps: tuple[Probability, ...] = Field(min_length=1, max_length=200)
     activations: tuple[str, ...] = Field(default=(), max_length=64)
     seeds: int = Field(default=5, ge=1, le=1000, strict=True)
-    draws: int = Field(default=5, ge=1, le=100_000, strict=True)
+    draws: int = Field(default=5, ge=1, le=MOST_DRAWS, strict=True)
+    precision: float | None = Field(default=None, gt=0, lt=0.5)
     training: TrainingPolicy = TrainingPolicy()
 
     @model_validator(mode="before")
@@ -173,6 +180,11 @@ class Study(_Frozen):
             raise ValueError(
                 f"seeds: expected 1 where nothing is trained (one network, more draws), got {self.seeds}; "
                 "raise draws instead, or train"
+            )
+        if self.precision is not None and self.draws < LEAST_FIRST:
+            raise ValueError(
+                f"draws: expected at least {LEAST_FIRST} with a precision, whose size they decide, got {self.draws}; "
+                "raise draws, or leave out the precision"
             )
         if self.kind == "audit" and (self.training.mode != "none" or self.activations):
             raise ValueError("an audit neither trains nor swaps: expected training.mode none and no activations")

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
-import signal
-import threading
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing import get_context, parent_process
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from robustcheck.errors import StoreError
 from robustcheck.networks.loading import Model, initialise, model_hash
 from robustcheck.networks.surgery import swap_activation
 from robustcheck.sensing.analog import NoisyNetwork
@@ -32,13 +28,14 @@ from robustcheck.study.cells import (
     Contestant,
     LoadedStudy,
     contestants,
-    load_study,
     points,
     ranking_cells,
     tuning_cells,
 )
 from robustcheck.study.evaluation import evaluate_network, evaluated_network, ranges
-from robustcheck.study.plan import Study
+from robustcheck.study.handover import Handover, hand_over
+from robustcheck.study.pool import Ended, Lost, Pool, Started, in_one_line
+from robustcheck.study.schedule import Costs, Schedule
 from robustcheck.study.store import CellResult, Prediction, Store, TrainingRecord
 from robustcheck.study.training import Trained, train, validation_accuracy
 
@@ -47,7 +44,17 @@ PACKAGES = ("robustcheck", "torch", "torchvision", "onnx", "onnxruntime", "numpy
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is; passed to the `progress` callback after each cell."""
+    """How far a run is; passed to the `progress` callback when a stage begins, and when a cell begins or ends.
+
+    Attributes:
+        stage: of the run.
+        done: cells of the stage that are in the store, or failed.
+        total: cells of the stage.
+        running: cells under way.
+        failed: cells that could not be finished.
+        label: the cell that began or ended; empty when the stage begins.
+        seconds_left: until the whole run is done, the stages to come included; None while nothing tells.
+    """
 
     stage: str
     done: int
@@ -55,6 +62,7 @@ class Progress:
     running: int
     failed: int
     label: str
+    seconds_left: float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,8 @@ class Outcome:
 
 
 OnProgress = Callable[[Progress], None]
-Execute = Callable[[list[Cell]], Iterable[tuple[Cell, CellResult | str]]]
+Event = Started[Cell] | Lost[Cell] | Ended[Cell, CellResult]
+Execute = Callable[[Schedule], Iterator[Event]]
 
 
 def run(loaded: LoadedStudy, store: Store, *, jobs: int = 1, progress: OnProgress = lambda _: None) -> Outcome:
@@ -95,16 +104,22 @@ def run(loaded: LoadedStudy, store: Store, *, jobs: int = 1, progress: OnProgres
     Args:
         loaded: from `load_study`.
         store: where finished cells go; only this process writes.
-        jobs: worker processes of one thread each; 1 runs the cells in this process.
-        progress: called after each cell.
+        jobs: worker processes of one thread each, to which the longest cells are given first; 1 runs the cells in
+            this process, in the report's order. A cell whose worker dies is tried once more, and then is a failure.
+        progress: called when a cell begins or ends.
+
+    Raises:
+        StoreError: a result cannot be stored.
+        WorkerError: a worker process cannot start.
     """
     tuning = tuning_cells(loaded)
     stage = "networks" if loaded.study.training.mode != "none" else "evaluation"
     with _executor(loaded, jobs) as execute:
-        failures = _run_missing(loaded, tuning, store, jobs, execute, progress, "learning rates")
+        runner = _Runner(loaded, store, jobs, execute, progress, Costs(loaded))
+        failures = runner.run_missing(tuning, "learning rates", later=ranking_cells(loaded, {}))
         choices = _choose(loaded, tuning, store, {failure.hash for failure in failures})
         cells = ranking_cells(loaded, {choice.contestant: choice.rate for choice in choices})
-        failures += _run_missing(loaded, cells, store, jobs, execute, progress, stage)
+        failures += runner.run_missing(cells, stage)
     return Outcome(loaded, cells, choices, tuple(failures))
 
 
@@ -135,6 +150,11 @@ def run_cell(loaded: LoadedStudy, cell: Cell) -> CellResult:
 
 def versions() -> dict[str, str]:
     """Versions of all that may change a number, and the machine type."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "machine": platform.machine()}
     for package in PACKAGES:
         try:
@@ -189,7 +209,13 @@ def _evaluate(loaded: LoadedStudy, cell: Cell, trained: Trained) -> dict[str, Pr
     for point, ep in points(cell.contestant).items():
         channel = None if point == "clean" else Channel(sensor, ep, cell.seed)
         evaluation = evaluate_network(
-            noisy, loaded.data.test, channel, draws=loaded.study.draws, scales=trained.scales, device=loaded.device
+            noisy,
+            loaded.data.test,
+            channel,
+            draws=loaded.study.draws,
+            precision=loaded.study.precision,
+            scales=trained.scales,
+            device=loaded.device,
         )
         found[point] = Prediction(evaluation.predicted, evaluation.probability)
     return found
@@ -231,65 +257,85 @@ def _choose(loaded: LoadedStudy, trials: tuple[Cell, ...], store: Store, failed:
     return tuple(choices)
 
 
-def _run_missing(
-    loaded: LoadedStudy,
-    cells: tuple[Cell, ...],
-    store: Store,
-    jobs: int,
-    execute: Execute,
-    progress: OnProgress,
-    stage: str,
-) -> list[FailedCell]:
-    hashes = {cell: loaded.hash(cell) for cell in cells}
-    held = store.held(hashes.values())
-    missing = [cell for cell in cells if hashes[cell] not in held]
-    done, failures = len(cells) - len(missing), []
-    if missing:
-        progress(Progress(stage, done, len(cells), min(jobs, len(missing)), 0, missing[0].label))
-    for cell, outcome in execute(missing):
-        if isinstance(outcome, CellResult):
-            store.put(hashes[cell], asdict(cell), outcome)
-        else:
-            failures.append(FailedCell(hashes[cell], cell, outcome))
-        done += 1
-        running = min(jobs, len(cells) - done)
-        progress(Progress(stage, done, len(cells), running, len(failures), cell.label))
-    return failures
+@dataclass(frozen=True)
+class _Runner:
+    """Makes the cells of one stage after the other, and says how far it is."""
+
+    loaded: LoadedStudy
+    store: Store
+    jobs: int
+    execute: Execute
+    progress: OnProgress
+    costs: Costs
+
+    def run_missing(self, cells: tuple[Cell, ...], stage: str, later: tuple[Cell, ...] = ()) -> list[FailedCell]:
+        """Make those of the cells that the store lacks; `later` are those of the stage to come."""
+        hashes = {cell: self.loaded.hash(cell) for cell in cells}
+        held = self.store.held(hashes.values())
+        missing = [cell for cell in cells if hashes[cell] not in held]
+        if not missing:
+            return []
+        for cell in cells:
+            if hashes[cell] in held:
+                self.costs.saw(cell, self.store.environment(hashes[cell])["seconds"])
+        schedule = Schedule(missing, self.costs, longest_first=self.jobs > 1)
+        after = Schedule(later, self.costs)
+        begun: dict[Cell, float] = {}
+        failed: dict[Cell, str] = {}
+        done = len(cells) - len(missing)
+
+        def tell(label: str) -> None:
+            now = time.monotonic()
+            left = schedule.seconds_left({cell: now - since for cell, since in begun.items()}, self.jobs, after)
+            self.progress(Progress(stage, done, len(cells), len(begun), len(failed), label, left))
+
+        tell("")
+        for event in self.execute(schedule):
+            if isinstance(event, Started):
+                begun[event.task] = time.monotonic()
+            else:
+                del begun[event.task]
+            if isinstance(event, Ended):
+                done += 1
+                if isinstance(event.result, CellResult):
+                    self.store.put(hashes[event.task], asdict(event.task), event.result)
+                    self.costs.saw(event.task, event.result.environment["seconds"])
+                else:
+                    failed[event.task] = event.result
+            tell(event.task.label)
+        # In the report's order, whichever ended first.
+        return [FailedCell(hashes[cell], cell, failed[cell]) for cell in missing if cell in failed]
 
 
 @contextmanager
 def _executor(loaded: LoadedStudy, jobs: int) -> Iterator[Execute]:
     """Runs cells here, or in workers that start with the first cell and serve every stage."""
     if jobs == 1:
-        yield lambda cells: ((cell, _attempt(loaded, cell)) for cell in cells)
+        yield lambda schedule: _here(loaded, schedule)
         return
-    pool = ProcessPoolExecutor(
-        jobs,
-        mp_context=get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(loaded.study.model_dump_json(), loaded.device),
-    )
-    try:
-        yield lambda cells: _distribute(pool, cells)
-    except BaseException:
-        # A pool has no public way to end its workers at once, and a cell may take hours.
-        for process in list((pool._processes or {}).values()):
-            process.kill()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    with ExitStack() as stack:
+        pool: Pool[Cell, CellResult] | None = None
+
+        def execute(schedule: Schedule) -> Iterator[Event]:
+            nonlocal pool
+            if pool is None:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="robustcheck-")))
+                start = partial(_start_worker, hand_over(loaded, folder))
+                pool = stack.enter_context(Pool(jobs, start, folder))
+            return pool.run(schedule)
+
+        yield execute
 
 
-def _distribute(pool: ProcessPoolExecutor, cells: list[Cell]) -> Iterator[tuple[Cell, CellResult | str]]:
-    futures = {pool.submit(_work, cell): cell for cell in cells}
-    for future in as_completed(futures):
-        try:
-            yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise StoreError(
-                "a worker process was killed (out of memory?); finished cells are stored: "
-                "run the same command again, with fewer --jobs if it happens again"
-            ) from error
+def _here(loaded: LoadedStudy, schedule: Schedule) -> Iterator[Event]:
+    while len(schedule):
+        cell = schedule.take()
+        yield Started(cell)
+        yield Ended(cell, _attempt(loaded, cell))
+
+
+def _start_worker(handover: Handover) -> Callable[[Cell], CellResult]:
+    return partial(run_cell, handover.open())
 
 
 def _attempt(loaded: LoadedStudy, cell: Cell) -> CellResult | str:
@@ -297,7 +343,7 @@ def _attempt(loaded: LoadedStudy, cell: Cell) -> CellResult | str:
     try:
         return run_cell(loaded, cell)
     except Exception as error:  # a user's own network may raise anything
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return in_one_line(error)
 
 
 @contextmanager
@@ -312,29 +358,6 @@ def one_thread() -> Iterator[None]:
     finally:
         torch.set_num_threads(before)
         cpu.set_threads(kernel_before)
-
-
-_worker: LoadedStudy | None = None
-
-
-def _start_worker(study_json: str, device: str) -> None:
-    """In a spawned worker: load the study once, leave Ctrl-C to the parent, and end when the parent does."""
-    global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker = load_study(Study.model_validate_json(study_json), device=device)
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _work(cell: Cell) -> CellResult | str:
-    assert _worker is not None
-    return _attempt(_worker, cell)
 
 
 def environments(store: Store, hashes: Iterable[str]) -> list[dict[str, object]]:

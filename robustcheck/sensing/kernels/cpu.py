@@ -64,6 +64,7 @@ def convert(
     scale: float,
     first: int = 0,
     keep_mask: bool = False,
+    in_place: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """What `kernels.reference.convert` does, for a contiguous CPU tensor."""
     if x.dtype == torch.float16:  # not known to numba
@@ -71,10 +72,10 @@ def convert(
             x.float(), key, sample_ids, draws, noise_first=noise_first, noise=noise, sigma=sigma, steps=steps,
             low=low, scale=scale, first=first, keep_mask=keep_mask,
         )  # fmt: skip
-        return out.half(), packed
+        return x.copy_(out) if in_place else out.half(), packed
     samples, size = sample_ids.shape[0], x.numel()
     elements = size // samples if samples else 0
-    out = torch.empty_like(x)
+    out = x if in_place else torch.empty_like(x)
     packed = torch.empty((samples, (elements + 7) // 8), dtype=torch.uint8) if keep_mask else None
     sample_ids = sample_ids.contiguous()
     if isinstance(draws, int):

@@ -172,6 +172,7 @@ def convert(
     scale: float,
     first: int = 0,
     keep_mask: bool = False,
+    in_place: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """What `kernels.reference.convert` does, for a contiguous CUDA tensor; there is no waiting for the device.
 
@@ -187,7 +188,7 @@ def convert(
         draws = draws_of(draws, sample_ids)
     elif draws.shape != (samples,):
         raise InvalidValueError("draws", expected=f"one for each of {samples} samples", got=tuple(draws.shape))
-    out = torch.empty_like(x)
+    out = x if in_place else torch.empty_like(x)
     elements = x.numel() // max(1, samples)
     row_bytes = -(-elements // 8)
     packed = torch.empty((samples, row_bytes), dtype=torch.uint8, device=x.device) if keep_mask else None

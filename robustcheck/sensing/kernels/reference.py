@@ -42,6 +42,7 @@ def convert(
     scale: float,
     first: int = 0,
     keep_mask: bool = False,
+    in_place: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Noise → clamp → quantise (`noise_first`, AOD) or clamp → quantise → noise (DOA).
 
@@ -58,6 +59,7 @@ def convert(
         scale: what a full scale of 1 stands for in x, > 0.
         first: which element of each sample's stream x begins with, a multiple of 4; elements go up to 2^34.
         keep_mask: return the mask too.
+        in_place: write the converted values over x.
 
     Returns:
         The converted values, of the shape and dtype of x, and the mask of the values that the clamp left alone:
@@ -77,7 +79,7 @@ def convert(
     if sigma > 0 and not noise_first:
         out = out + deviate * (torch.tensor(sigma, dtype=f32) * torch.tensor(scale, dtype=f32)).item()
     packed = pack_mask((clamped == value).reshape(len(sample_ids), elements)) if keep_mask else None
-    return out.to(x.dtype), packed
+    return x.copy_(out) if in_place else out.to(x.dtype), packed
 
 
 def pack_mask(mask: torch.Tensor) -> torch.Tensor:
