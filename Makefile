@@ -26,7 +26,7 @@ format: $(VENV)/.dev  ## Put the code into shape.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev  ## Measure speed beside AnalogVNN and plain torch.
+bench: $(VENV)/.dev  ## Measure speed and memory beside AnalogVNN and plain torch, and test the random numbers.
 	$(BIN)/python tests/benchmarks/run.py
 
 matrix: $(VENV)/.dev  ## Check ONNX exports, operators and architectures, beside peers; writes docs/onnx.md.

@@ -88,6 +88,41 @@ def test_workers_stay_for_the_next_queue_and_have_one_thread(pool):
     assert set(threads.values()) == {"1"}
 
 
+def test_a_worker_is_born_with_one_thread_before_the_callers_script_is_imported(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import os
+from collections import deque
+
+BORN = os.environ.get("NUMBA_NUM_THREADS")
+
+from robustcheck.study.pool import Ended, Pool
+
+
+class Line(deque):
+    take = deque.popleft
+
+
+def work(task):
+    return BORN
+
+
+def start():
+    return work
+
+
+if __name__ == "__main__":
+    with Pool(1, start) as pool:
+        (ended,) = (event for event in pool.run(Line([1])) if isinstance(event, Ended))
+    print(BORN, ended.result, os.environ.get("NUMBA_NUM_THREADS"))
+"""
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_NUM_THREADS"}
+    ran = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["None", "1", "None"]
+
+
 def test_no_more_workers_are_started_than_there_are_tasks():
     with Pool(8, pool_tasks.worker) as pool:
         assert not pool._workers

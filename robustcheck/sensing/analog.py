@@ -12,6 +12,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import torch
@@ -40,7 +41,6 @@ _NOT_NOISED: Final = (
 )
 _PERCENTILE: Final = 0.999
 _MAX_MEASURED: Final = 2**20
-_WEIGHT_SAMPLE: Final = torch.zeros(1, dtype=torch.int64)
 _KEPT_PLANS: Final = 8
 
 Normalise = Callable[[torch.Tensor], torch.Tensor]
@@ -63,7 +63,7 @@ class _Pass:
     """What the layers need to know during one forward pass."""
 
     channel: Channel | None = None
-    sample_ids: torch.Tensor = field(default_factory=lambda: _WEIGHT_SAMPLE)
+    sample_ids: torch.Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     draw: int = 0
     scales: Scales = field(default_factory=dict)
     image_at: int = 0
@@ -161,7 +161,7 @@ def _noisy_weights(layers: Iterable[tuple[_AnalogLayer, _Ports]], draw: int) -> 
         for name, convert in ports.weights:
             value = own[name]
             assert value is not None
-            tensors[name], _ = convert.run(value.contiguous(), _WEIGHT_SAMPLE.to(value.device), draw)
+            tensors[name], _ = convert.run(value.contiguous(), _weight_sample(value.device), draw)
     return converted
 
 
@@ -187,6 +187,12 @@ class _Unchanged(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:  # noqa: ARG004
         return None, *gradients
+
+
+@lru_cache(maxsize=16)
+def _weight_sample(device: torch.device) -> torch.Tensor:
+    """The sample id of all weights, on their device."""
+    return torch.zeros(1, dtype=torch.int64, device=device)
 
 
 def _storage(x: torch.Tensor) -> int:
