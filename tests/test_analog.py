@@ -291,6 +291,90 @@ def test_weights_may_be_drawn_once_for_several_passes(monkeypatch):
     assert after == 4 + 3 * (passed - 4) + 4
 
 
+def trained(network, images=None):
+    """Logits and gradients of one pass."""
+    noisy = NoisyNetwork(network, lambda x: x.flatten(1), "network")
+    out = noisy(torch.rand(3, 4, generator=torch.Generator().manual_seed(2)), IDS, DRAW, channel(range="unit"))
+    out.square().sum().backward()
+    return out, nodes_of(out)
+
+
+class Squashed(nn.Linear):
+    """Its backward needs what it returned."""
+
+    def forward(self, x):
+        return super().forward(x).tanh()
+
+
+def test_layers_that_are_not_plain_are_neither_fused_nor_written_over():
+    with torch_seed(0):
+        networks = [nn.Sequential(nn.Linear(4, 4), layer(4, 2)) for layer in (nn.Linear, Squashed, nn.Linear)]
+    networks[2][1].forward = lambda x: F.linear(x, networks[2][1].weight) * 3
+    for network, fused in zip(networks, (2, 1, 1), strict=True):
+        out, nodes = trained(network)
+        assert nodes.count("_LinearBackward") == fused
+        with torch.no_grad():
+            again = NoisyNetwork(network, lambda x: x, "network")(
+                torch.rand(3, 4, generator=torch.Generator().manual_seed(2)), IDS, DRAW, channel(range="unit")
+            )
+        assert torch.equal(out, again)
+
+
+def test_hooks_see_what_the_layer_returned():
+    seen = []
+    network = nn.Sequential(nn.Linear(4, 4), nn.Conv1d(1, 1, 1))
+    network[1].register_full_backward_hook(lambda *_: seen.append("backward"))
+    network[0].register_forward_hook(lambda _, __, y: seen.append(y))
+    noisy = NoisyNetwork(nn.Sequential(network[0], nn.Unflatten(1, (1, 4)), network[1]), lambda x: x, "network")
+    noisy(torch.rand(3, 4), IDS, DRAW, channel(range="unit")).sum().backward()
+    assert seen[1] == "backward"
+    assert (seen[0] * STEPS != (seen[0] * STEPS).round()).any()  # not what the AOD made of it
+
+
+def test_a_layer_that_returns_its_input_leaves_the_image_as_it_is():
+    class Same(nn.Linear):
+        def forward(self, x):
+            return x
+
+    image = torch.rand(3, 4)
+    kept = image.clone()
+    NoisyNetwork(Same(4, 4), lambda x: x, "network").network(image)
+    noisy = NoisyNetwork(Same(4, 4), lambda _: image, "network")
+    noisy(image, IDS, DRAW, channel(range="unit"))
+    assert torch.equal(image, kept)
+
+
+def test_second_derivatives_are_right_or_refused():
+    convert, x = Converter("aod", STEPS, 0.05, signed=True), torch.linspace(-1, 1, 24).reshape(3, 8).requires_grad_()
+    key = stream_key(0, "x")
+    (first,) = torch.autograd.grad((convert(x.sin(), key, IDS, 0) ** 2).sum() / 2, x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    out = convert(x.sin(), key, IDS, 0).detach()
+    (mask,) = torch.autograd.grad(convert(y := x.sin(), key, IDS, 0).sum(), y)
+    assert torch.allclose(second, (mask * (x.cos() ** 2) - out * mask * x.sin()).detach(), atol=1e-6)
+    layer = nn.Linear(8, 2)
+    noisy = NoisyNetwork(layer, lambda x: x, "network")
+    loss = noisy(x, IDS, DRAW, channel(range="unit")).square().sum()
+    (first,) = torch.autograd.grad(loss, layer.weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        first.square().sum().backward()
+
+
+def test_scales_that_change_are_seen():
+    net, images = make()
+    noisy, at, scales = NoisyNetwork(net.eval(), normalise, "network"), channel(range="unit"), {}
+    with torch.no_grad():
+        one = noisy(images, IDS, DRAW, at, scales)
+        scales["head:weight"] = 0.1
+        other = noisy(images, IDS, DRAW, at, scales)
+        with noisy.weights_drawn(at, None, DRAW):
+            assert torch.equal(noisy(images, IDS, DRAW, at, scales), other)
+            with noisy.weights_drawn(at, scales, DRAW):
+                assert torch.equal(noisy(images, IDS, DRAW, at, scales), other)
+            assert torch.equal(noisy(images, IDS, DRAW, at), one)
+    assert not torch.equal(one, other)
+
+
 def test_a_draw_for_each_row_is_refused_where_weights_are_noised():
     noisy = NoisyNetwork(nn.Linear(4, 2), lambda x: x, "network")
     with pytest.raises(InvalidValueError, match="one number with placement network"):

@@ -180,6 +180,40 @@ def test_draws_that_do_not_fit_are_refused(draws):
         Converter("aod", 15, 0.1)(values(3, 5), KEY, ids(3), draws)
 
 
+def test_draws_and_ids_may_be_any_whole_numbers():
+    x, convert = values(3, 50), Converter("aod", 15, 0.1, signed=True)
+    some = torch.tensor([3, 4, 5])
+    expected = convert(x, KEY, some, 7)
+    for draw in (np.int64(7), torch.tensor(7), torch.tensor([7, 7, 7], dtype=torch.int32)):
+        assert torch.equal(convert(x, KEY, some, draw), expected)
+    assert torch.equal(convert(x, KEY, some.int(), 7), expected)
+    with pytest.raises(InvalidValueError, match="a whole number"):
+        convert(x, KEY, some, 7.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_a_gradient_that_is_not_finite_shows_behind_the_clamp(dtype):
+    gradient = torch.tensor([[float("inf"), float("nan"), 1.0, float("inf")]]).to(dtype)
+    masked = cpu.mask_gradient(gradient, torch.tensor([[8]], dtype=torch.uint8), 1)
+    assert masked.float().isnan().tolist() == [[True, True, False, False]]
+    assert masked[0, 2:].tolist() == [0.0, float("inf")]
+
+
+def test_a_masked_gradient_keeps_its_memory_format():
+    x = values(4, 3, 6, 5).requires_grad_()
+    gradient = values(4, 3, 6, 5, seed=1).to(memory_format=torch.channels_last)
+    out = Converter("aod", 15, 0.1, signed=True)(x, KEY, ids(4), 0)
+    (found,) = torch.autograd.grad(out, x, gradient)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_new_channel_can_be_compiled():
+    torch._dynamo.reset()
+    sensed, images = channel("adc-3bit", ep=0.37, seed=8), torch.rand(2, 1, 3, 3)
+    compiled = torch.compile(lambda x: sensed(x), fullgraph=True, backend="aot_eager")(images)
+    assert torch.equal(compiled, sensed(images))
+
+
 def test_whole_numbers_are_refused():
     with pytest.raises(InvalidValueError, match=r"expected a floating type, got torch\.uint8"):
         Converter("aod", 15, 0.1)(torch.zeros(1, 4, dtype=torch.uint8), KEY, ids(1), 0)

@@ -21,7 +21,8 @@ from torch import nn
 from robustcheck.errors import InvalidValueError, PlacementError
 from robustcheck.sensing.channel import Channel
 from robustcheck.sensing.converter import BoundConverter, Form
-from robustcheck.sensing.fused_linear import fuses, linear
+from robustcheck.sensing.fused_linear import fuses, linear, plain
+from robustcheck.sensing.random import draw_number
 
 COVERED: Final = (
     nn.Linear,
@@ -117,7 +118,8 @@ class _AnalogLayer(nn.Module):
             ports = self.ports(now.channel, now.scales, call)
             weights = _noisy_weights([(self, ports)], now.draw)[self.site]
         own = layer._parameters
-        if torch.is_grad_enabled() and fuses(layer, x):
+        own_kind = plain(layer)
+        if own_kind and torch.is_grad_enabled() and fuses(layer, x):
             before = None if reads_image else ports.input
             return linear(x, own, weights, before, ports.output, now.sample_ids, now.draw)
         if not reads_image:
@@ -128,8 +130,8 @@ class _AnalogLayer(nn.Module):
             y = layer(x)
         finally:
             own.update(stored)
-        # No such layer keeps its output for its gradient; a hook may.
-        return ports.output(y, now.sample_ids, now.draw, in_place=not layer._forward_hooks)
+        # What torch's own layers return is new, and they do not keep it; others may.
+        return ports.output(y, now.sample_ids, now.draw, in_place=own_kind)
 
     def ports(self, channel: Channel, scales: Scales, call: int = 0) -> _Ports:
         """The converters of one call of this layer; a layer that is called again has streams of its own each time."""
@@ -160,7 +162,8 @@ def _noisy_weights(layers: Iterable[tuple[_AnalogLayer, _Ports]], draw: int) -> 
         own, tensors = layer.layer._parameters, converted.setdefault(layer.site, {})
         for name, convert in ports.weights:
             value = own[name]
-            assert value is not None
+            if value is None:
+                continue
             tensors[name], _ = convert.run(value.contiguous(), _weight_sample(value.device), draw)
     return converted
 
@@ -231,6 +234,8 @@ def uncovered_layers(network: nn.Module) -> list[str]:
 class NoisyNetwork(nn.Module):
     """A network behind a channel; it shares its parameters and buffers with the network it was made from.
 
+    One pass at a time: it is not for several threads at once, nor for checkpointing that runs a layer again later.
+
     Args:
         network: takes normalised images.
         normalise: maps physical images in [0, 1] to what the network takes.
@@ -255,7 +260,7 @@ class NoisyNetwork(nn.Module):
         self.network = _analog_view(network, self._context) if placement == "network" else network
         self._layers = [module for module in self.network.modules() if isinstance(module, _AnalogLayer)]
         self._planned: list[tuple[Channel, Scales, dict[str, _Ports]]] = []
-        self._drawn: tuple[Channel, int, Weights] | None = None
+        self._drawn: tuple[Channel, int, Scales, Weights] | None = None
 
     def forward(
         self,
@@ -295,20 +300,21 @@ class NoisyNetwork(nn.Module):
         scales: Scales | None,
         image: torch.Tensor,
     ) -> _Pass:
-        if not isinstance(draw, int):
+        draw = draw_number(draw)
+        if isinstance(draw, torch.Tensor):
             raise InvalidValueError("draw", expected="one number with placement network", got="one a row")
         now = _Pass(channel, sample_ids, draw, _NO_SCALES if scales is None else scales, _storage(image))
         if channel is not None:
             now.ports = self._ports(channel, now.scales)
-            if self._drawn is not None and self._drawn[:2] == (channel, draw):
-                now.weights = self._drawn[2]
+            if self._drawn is not None and self._drawn[:3] == (channel, draw, now.scales):
+                now.weights = self._drawn[3]
             else:
                 now.weights = self._weights(now.ports, draw)
         return now
 
     @contextmanager
     def weights_drawn(self, channel: Channel | None, scales: Scales | None, draw: int) -> Iterator[None]:
-        """Within, passes at this channel and draw share one conversion of the weights, without gradients.
+        """Within, passes at this channel, draw and scales share one conversion of the weights as they are now.
 
         >>> layer = nn.Linear(4, 2)
         >>> noisy = NoisyNetwork(layer, lambda images: images.flatten(1), "network")
@@ -323,21 +329,22 @@ class NoisyNetwork(nn.Module):
         if channel is None or not self._layers:
             yield
             return
+        ranges = {} if scales is None else dict(scales)
         with torch.no_grad():
-            weights = self._weights(self._ports(channel, _NO_SCALES if scales is None else scales), draw)
-        self._drawn = channel, draw, weights
+            weights = self._weights(self._ports(channel, ranges), draw)
+        before, self._drawn = self._drawn, (channel, draw, ranges, weights)
         try:
             yield
         finally:
-            self._drawn = None
+            self._drawn = before
 
     def _ports(self, channel: Channel, scales: Scales) -> Mapping[str, _Ports]:
         """The converters of every layer, by site; those of the last few channels are kept from pass to pass."""
         for at, ranges, ports in self._planned:
-            if at is channel and ranges is scales:
+            if at is channel and ranges == scales:
                 return ports
         ports = {layer.site: layer.ports(channel, scales) for layer in self._layers}
-        self._planned = [(channel, scales, ports), *self._planned[: _KEPT_PLANS - 1]]
+        self._planned = [(channel, dict(scales), ports), *self._planned[: _KEPT_PLANS - 1]]
         return ports
 
     def _weights(self, ports: Mapping[str, _Ports], draw: int) -> Weights:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import lru_cache
 from typing import Any, Final, Literal, get_args
 
 import torch
@@ -130,10 +130,10 @@ class Channel:
     seed: int = 0
     stream: str = "test"
 
-    @cached_property
+    @property
     def sigma(self) -> float:
         """Noise scale [full scales]."""
-        return 0.0 if self.ep is None else noise_sigma(self.ep, self.sensor.steps, noise=self.sensor.noise)
+        return 0.0 if self.ep is None else float(_constant_sigma(self.ep, self.sensor.steps, self.sensor.noise))
 
     @property
     def ep_adc(self) -> float | None:
@@ -172,6 +172,17 @@ class Channel:
         inside = self.sensor.placement == "network"
         convert = self.converter("doa" if inside else self.sensor.form, signed=inside)
         return convert(images, self.key("input", "doa" if inside else self.sensor.form), sample_ids, draw)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]
+def _constant_sigma(ep: float, steps: int, noise: Noise) -> float:
+    """For `torch.compile`, which cannot look into SciPy."""
+    return _sigma(ep, steps, noise)
+
+
+@lru_cache(maxsize=1024)
+def _sigma(ep: float, steps: int, noise: Noise) -> float:
+    return noise_sigma(ep, steps, noise=noise)
 
 
 def channel(

@@ -15,7 +15,7 @@ import torch
 from robustcheck.errors import InvalidValueError
 from robustcheck.sensing.deviates import Noise
 from robustcheck.sensing.kernels.dispatch import convert_in_graph, kernel
-from robustcheck.sensing.random import Key
+from robustcheck.sensing.random import Key, draw_number
 
 Form = Literal["aod", "doa"]
 FORMS: Final[tuple[Form, ...]] = get_args(Form)
@@ -74,15 +74,16 @@ class Converter:
         >>> Converter("aod", steps=1, sigma=0.0)(x, stream_key(0, "demo"), torch.tensor([0]), 0)
         tensor([[0., 1., 1.]])
         """
+        if type(draw) is not int:
+            draw = draw_number(draw)
         dense = x.contiguous()
         follows = torch.is_grad_enabled() and x.requires_grad
         if torch.compiler.is_compiling():
-            out = self._in_graph(dense, key, sample_ids, draw, follows and not through_clamp)
-        elif follows:
-            out = _StraightThrough.apply(dense, self, key, sample_ids, draw, through_clamp, in_place)
-        else:
-            out, _ = self.run(dense, key, sample_ids, draw, in_place=in_place)
-        return out
+            return self._in_graph(dense, key, sample_ids, draw, follows and not through_clamp)[0]
+        if follows:
+            out: torch.Tensor = _StraightThrough.apply(dense, self, key, sample_ids, draw, through_clamp, in_place)
+            return out
+        return self.run(dense, key, sample_ids, draw, in_place=in_place)[0]
 
     def run(
         self,
@@ -95,6 +96,9 @@ class Converter:
         in_place: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Convert contiguous values without a gradient; the mask of the clamp as `kernels.reference.convert` has it."""
+        if torch.compiler.is_compiling():
+            out, packed = self._in_graph(x.detach(), key, sample_ids, draw, keep_mask)
+            return out, packed if keep_mask else None
         _check(x, sample_ids)
         converted: tuple[torch.Tensor, torch.Tensor | None] = kernel(x.device.type).convert(
             x.detach(),
@@ -114,14 +118,14 @@ class Converter:
 
     def _in_graph(
         self, x: torch.Tensor, key: Key, sample_ids: torch.Tensor, draw: int | torch.Tensor, keep_mask: bool
-    ) -> torch.Tensor:
-        draws = torch.full_like(sample_ids, draw) if isinstance(draw, int) else draw
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         _check(x, sample_ids)
+        draws = draw if isinstance(draw, torch.Tensor) else torch.full_like(sample_ids, draw)
         first, low = self.form == "aod", -1.0 if self.signed else 0.0
-        out: torch.Tensor = convert_in_graph(
+        made: tuple[torch.Tensor, torch.Tensor] = convert_in_graph(
             x, sample_ids, draws, *key, first, self.noise, self.sigma, self.steps, low, self.scale, keep_mask
-        )[0]
-        return out
+        )
+        return made
 
 
 def _check(x: torch.Tensor, sample_ids: torch.Tensor) -> None:
@@ -162,9 +166,30 @@ class BoundConverter:
 
 
 def mask_gradient(gradient: torch.Tensor, packed: torch.Tensor) -> torch.Tensor:
-    """The gradient where the clamp let the value pass, and 0 where it cut; `packed` is the mask that `run` kept."""
-    masked: torch.Tensor = kernel(gradient.device.type).mask_gradient(gradient.contiguous(), packed, packed.shape[0])
-    return masked
+    """The gradient where the clamp let the value pass, and 0 where it cut; `packed` is the mask that `run` kept.
+
+    In the memory format of the gradient, by which torch chooses what follows.
+    """
+    if gradient.requires_grad and torch.is_grad_enabled():
+        followed: torch.Tensor = _Masked.apply(gradient, packed)
+        return followed
+    dense = gradient.contiguous()
+    masked: torch.Tensor = kernel(gradient.device.type).mask_gradient(dense, packed, packed.shape[0])
+    return masked if dense is gradient else torch.empty_like(gradient).copy_(masked)
+
+
+class _Masked(torch.autograd.Function):
+    """The mask for a gradient that is itself differentiated: its own backward."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: torch.Tensor, packed: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(packed)
+        return mask_gradient(gradient, packed)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (packed,) = ctx.saved_tensors
+        return mask_gradient(gradients[0], packed), None
 
 
 _DTYPES: Final = (torch.float32, torch.float64, torch.bfloat16, torch.float16)

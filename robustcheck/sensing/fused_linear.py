@@ -1,7 +1,8 @@
 """A linear layer with its converters as one node of autograd's graph.
 
 In a small network Python's work around each node is much of what noise costs; a linear layer between two converters
-would be three nodes. The products are those of torch's own linear layer, and so are the bits that come out.
+would be three nodes. The products are those of torch's own linear layer, and so are the bits that come out. The node
+cannot be differentiated twice: torch says so where that is tried.
 """
 
 from __future__ import annotations
@@ -11,17 +12,29 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from robustcheck.sensing.converter import BoundConverter, mask_gradient
 
 
+def plain(layer: nn.Module) -> bool:
+    """Whether a layer is one of torch's own and does what its class says: no hook, and no forward of its own."""
+    hooked = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return (
+        type(layer).__module__.startswith("torch.nn.modules.")
+        and not any(hooked)
+        and "forward" not in vars(layer)
+        and not nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call, unused-ignore]
+    )
+
+
 def fuses(layer: nn.Module, x: torch.Tensor) -> bool:
-    """Whether `linear` may stand for the layer's own forward: a plain linear layer on a matrix, with nothing hooked."""
+    """Whether `linear` may stand for the forward of a layer that is `plain`: a linear layer on a matrix."""
     return (
         type(layer) is nn.Linear
         and x.dim() == 2
+        and layer._parameters.get("weight") is not None
         and x.dtype == layer.weight.dtype
-        and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled(x.device.type)
     )
@@ -77,6 +90,7 @@ class _Linear(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight, mask, cut = ctx.saved_tensors
         needs_input, needs_weight, needs_bias = ctx.needs_input_grad[:3]

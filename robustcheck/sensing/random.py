@@ -10,10 +10,11 @@ All arithmetic on 32-bit words is done here in int64 tensors, which torch has on
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Final
+from typing import Final, SupportsIndex
 
 import torch
 
@@ -137,6 +138,20 @@ def draws_of(draw: int | torch.Tensor, sample_ids: torch.Tensor) -> torch.Tensor
         check_draw(int(draw.min()))
         check_draw(int(draw.max()))
     return draw.to(device=sample_ids.device, dtype=torch.int64)
+
+
+def draw_number(draw: SupportsIndex | torch.Tensor) -> int | torch.Tensor:
+    """A draw as the kernels take it: a Python number, or a tensor with one for each sample.
+
+    >>> draw_number(torch.tensor(3))
+    3
+    """
+    if isinstance(draw, torch.Tensor):
+        return draw if draw.dim() else int(draw)
+    try:
+        return operator.index(draw)
+    except TypeError as error:
+        raise InvalidValueError("draw", expected="a whole number, or one a sample", got=draw) from error
 
 
 def check_draw(draw: int) -> None:

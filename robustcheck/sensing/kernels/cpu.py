@@ -21,12 +21,11 @@ from robustcheck.sensing.random import Key, check_draw, draws_of
 
 _SERIAL: Final = 32_768  # elements below which starting threads costs more than it saves
 
-# A value of the type that the loops see in memory; 16-bit floats are their bits there.
+# A value of the type that the loops see in memory; bfloat16 is its bits there.
 _KINDS: Final[dict[torch.dtype, Any]] = {
     torch.float32: np.float32(0),
     torch.float64: np.float64(0),
     torch.bfloat16: np.uint16(0),
-    torch.float16: np.uint16(0),
 }
 
 
@@ -77,7 +76,7 @@ def convert(
     elements = size // samples if samples else 0
     out = x if in_place else torch.empty_like(x)
     packed = torch.empty((samples, (elements + 7) // 8), dtype=torch.uint8) if keep_mask else None
-    sample_ids = sample_ids.contiguous()
+    sample_ids = sample_ids.to("cpu", torch.int64).contiguous()
     if isinstance(draws, int):
         check_draw(draws)
         draw, draws_at = draws, 0
@@ -100,6 +99,8 @@ def convert(
 
 def mask_gradient(gradient: torch.Tensor, packed: torch.Tensor, samples: int) -> torch.Tensor:
     """What `kernels.reference.mask_gradient` does, for contiguous CPU tensors."""
+    if gradient.dtype == torch.float16:
+        return mask_gradient(gradient.float(), packed, samples).half()
     out, size = torch.empty_like(gradient), gradient.numel()
     if size:
         elements = size // samples

@@ -79,6 +79,19 @@ def _mask_gradient_shape(gradient: Any, *_: Any) -> torch.Tensor:
     return torch.empty_like(gradient, memory_format=torch.contiguous_format)
 
 
+def _keep_mask(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:  # noqa: ARG001
+    ctx.save_for_backward(inputs[1])
+    ctx.samples = inputs[2]
+
+
+def _mask_backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    (packed,) = ctx.saved_tensors
+    return torch.ops.robustcheck.mask_gradient(gradient.contiguous(), packed, ctx.samples), None, None
+
+
+_mask_gradient.register_autograd(_mask_backward, setup_context=_keep_mask)
+
+
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
     ctx.samples, ctx.masked = inputs[1].shape[0], inputs[-1]
     ctx.save_for_backward(output[1])

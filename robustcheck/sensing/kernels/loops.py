@@ -98,8 +98,8 @@ def _narrow_for(value, like):
 
 @overload(_masked)
 def _masked_for(value, passed):
-    if isinstance(value, types.Integer):  # the bits of a 16-bit float: a product with 0 keeps the sign
-        return lambda value, passed: value if passed else value & uint16(0x8000)
+    if isinstance(value, types.Integer):
+        return lambda value, passed: _bfloat16_bits(_widen(value) * float32(passed))
     if value == types.float64:
         return lambda value, passed: value * float64(passed)
     return lambda value, passed: value * float32(passed)
