@@ -320,6 +320,18 @@ def test_layers_that_are_not_plain_are_neither_fused_nor_written_over():
         assert torch.equal(out, again)
 
 
+def test_autocast_and_compiled_graphs_take_the_layer_itself():
+    network, images = nn.Linear(4, 2), torch.rand(3, 4)
+    noisy, at = NoisyNetwork(network, lambda x: x, "network"), channel(range="unit")
+    with torch.autocast("cpu", torch.bfloat16):
+        out = noisy(images, IDS, DRAW, at)
+    assert out.dtype == torch.bfloat16
+    assert "_LinearBackward" not in nodes_of(out)
+    torch._dynamo.reset()
+    compiled = torch.compile(noisy, backend="aot_eager")(images, IDS, DRAW, at)
+    assert torch.equal(compiled, noisy(images, IDS, DRAW, at))
+
+
 def test_hooks_see_what_the_layer_returned():
     seen = []
     network = nn.Sequential(nn.Linear(4, 4), nn.Conv1d(1, 1, 1))

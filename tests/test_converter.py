@@ -319,6 +319,15 @@ def test_other_dtypes_are_kept(dtype):
     assert torch.equal(out.float(), Converter("aod", 3, 0.0)(x.float(), KEY, ids(2), 0).to(dtype).float())
 
 
+def test_bfloat16_is_rounded_to_even():
+    setting = SETTING | {"sigma": 1.0, "steps": 1, "scale": 1.0, "low": -1.0}
+    noise, _ = cpu.convert(torch.zeros(1, 100_000), KEY, ids(1), 0, noise_first=False, **setting)
+    ties = (noise.view(torch.int32) & 0xFFFF) == 0x8000
+    assert ties.sum() > 0
+    narrow, _ = cpu.convert(torch.zeros(1, 100_000, dtype=torch.bfloat16), KEY, ids(1), 0, noise_first=False, **setting)
+    assert torch.equal(narrow.view(torch.int16), noise.bfloat16().view(torch.int16))
+
+
 def test_the_layout_of_the_values_does_not_change_the_noise():
     x, convert = values(4, 3, 4, 5).abs(), Converter("aod", 15, 0.1)
     expected = convert(x, KEY, ids(4), 0)

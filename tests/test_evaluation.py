@@ -149,7 +149,7 @@ def test_draws_that_are_all_alike_may_hide_one_sample():
 
 def test_a_precision_that_is_out_of_reach_stops_at_the_cap(monkeypatch):
     spread = np.array([0.7, 0.8, 0.9, 0.8, 0.7, 0.9])
-    assert draws_for(spread, 1e-5, 1) == precision.MOST_DRAWS
+    assert draws_for(spread, 1e-4, 1) == precision.MOST_DRAWS
     assert draws_for(spread, 1e-3, 10_000) == precision.MOST_PREDICTIONS // 10_000
     assert draws_for(spread, 1e-3, 10**9) == 6, "as many as were asked for are taken"
     monkeypatch.setattr(precision, "MOST_PREDICTIONS", 20 * 40)
@@ -160,9 +160,11 @@ def test_a_precision_that_is_out_of_reach_stops_at_the_cap(monkeypatch):
     assert found.draw_error > 1e-4
 
 
-@pytest.mark.parametrize(("draws", "share"), [(4, 0.005), (5, 0.0), (5, 0.5), (5, -0.1), (5, math.nan)])
+@pytest.mark.parametrize(("draws", "share"), [(4, 0.005), (5, 0.0), (5, 0.5), (5, -0.1), (5, 5e-5), (5, math.nan)])
 def test_a_precision_that_cannot_be_is_refused(draws, share):
-    with pytest.raises(InvalidValueError, match="draws: expected at least 5" if draws < 5 else "0 < precision < 0.5"):
+    with pytest.raises(
+        InvalidValueError, match="draws: expected at least 5" if draws < 5 else r"0\.0001 <= precision < 0\.5"
+    ):
         evaluate(
             load_model("digits-convnet"), load_data("digits"), channel("adc-2bit", ep=0.5), draws=draws, precision=share
         )
@@ -292,7 +294,7 @@ def test_a_precision_is_a_percentage_or_a_fraction(text, share, tmp_path, monkey
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--precision", "5"), "expected a share above 0 and below 50 %, such as 0.5% or 0.005, got '5'"),
+        (("--precision", "5"), "expected a share from 0.01 % to below 50 %, such as 0.5% or 0.005, got '5'"),
         (("--precision", "-1%"), "got '-1%'"),
         (("--precision", "abc"), "got 'abc'"),
         (("--precision", "nan"), "got 'nan'"),

@@ -155,3 +155,16 @@ def test_the_error_of_the_test_set_covers_what_endless_draws_would_say():
         chance = rng.beta(2, 0.5, 200)
         hits += abs(chance.mean() - 0.8) <= sample_error([rng.random((6, 200)) < chance])
     assert 0.93 <= hits / studies <= 0.975
+
+
+@pytest.mark.parametrize("shared", [0.0, 1.0, 2.0])
+def test_what_the_samples_leave_open_does_not_depend_on_the_draws(shared):
+    rng, found = np.random.default_rng(9), {}
+    for draws in (5, 200):
+        each = []
+        for _ in range(60 if draws == 5 else 6):
+            sample = rng.standard_normal(400)
+            correct = 1.0 + sample + rng.normal(0, shared, (draws, 1)) + rng.normal(0, 0.7, (draws, 400)) > 0
+            each.append(sample_error([correct]))
+        found[draws] = np.mean(each)
+    assert found[5] == pytest.approx(found[200], rel=0.12)

@@ -53,7 +53,7 @@ def test_defaults_that_depend_on_the_mode():
         ({"kind": "audit"}, "neither trains nor swaps"),
         ({"draws": 0}, "draws"),
         ({"draws": 4, "precision": 0.01}, "draws: expected at least 5 with a precision"),
-        ({"precision": 0.0}, "precision.*greater than 0"),
+        ({"precision": 0.0}, "precision.*greater than or equal to 0.0001"),
         ({"precision": 0.5}, "precision.*less than 0.5"),
         ({"sensors": [{"spec": "adc-4bit", "bits": 17}]}, "sensors.0.bits"),
         ({"training": {"train_ep": 1.5}}, "train_ep"),

@@ -123,6 +123,28 @@ if __name__ == "__main__":
     assert ran.stdout.split() == ["None", "1", "None"]
 
 
+def test_a_worker_that_dies_as_it_starts_ends_nothing_where_others_serve(monkeypatch):
+    with Pool(2, pool_tasks.worker) as pool:
+        outcome(pool, [("square", 1), ("square", 2)])
+        hire, starts = Pool._hire, []
+
+        def hire_and_kill(self):
+            hire(self)
+            starts.append(self._workers[-1].process.pid)
+            os.kill(starts[-1], signal.SIGKILL)
+
+        monkeypatch.setattr(Pool, "_hire", hire_and_kill)
+        os.kill(pool._workers[0].process.pid, signal.SIGKILL)
+        tasks = [("sleep", 0.5 + 0.01 * number) for number in range(8)]
+        found, _ = outcome(pool, tasks)
+        assert found == {task: task[1] for task in tasks}
+        assert len(starts) == 3
+        # Where none is left to go on with, there is an end to it.
+        os.kill(pool._workers[0].process.pid, signal.SIGKILL)
+        with pytest.raises(WorkerError, match="before it could begin"):
+            outcome(pool, tasks)
+
+
 def test_no_more_workers_are_started_than_there_are_tasks():
     with Pool(8, pool_tasks.worker) as pool:
         assert not pool._workers

@@ -84,7 +84,8 @@ def sample_error(correct: Correct | Sequence[Correct], level: float = 0.95) -> f
     """What the number of test samples leaves open, however many draws are taken: half an interval, in accuracy.
 
     As `sample_interval`, but for the share of the samples' variance that the draws' own chance makes, which is taken
-    off: of a sample that is right in k of n draws, k (n − k) / n² / (n − 1).
+    off: of a sample that is right in k of n draws, k (n − k) / n² / (n − 1). What all samples of a draw share (weight
+    noise) is in that too, though it does not make samples differ; so the variance of the draws' means is put back.
 
     Args:
         correct: `(networks, draws, samples)`, or `(draws, samples)` for each network.
@@ -98,8 +99,9 @@ def sample_error(correct: Correct | Sequence[Correct], level: float = 0.95) -> f
     shares = np.stack([each.mean(axis=0) for each in networks])
     spare = np.array([max(1, len(each) - 1) for each in networks])
     chance = float(((shares * (1 - shares)).mean(axis=1) / spare).sum()) / len(networks) ** 2
+    shared = sum(float(each.mean(axis=1).var(ddof=1)) / len(each) for each in networks if len(each) > 1)
     share, samples = shares.mean(axis=0), shares.shape[1]
-    own = max(0.0, float(share.var()) - chance)
+    own = max(0.0, float(share.var()) - chance + shared / len(networks) ** 2)
     # One wrong and one right sample are added, as in `sample_interval`.
     accuracy = float(share.mean())
     middle = (samples * accuracy + 1) / (samples + 2)

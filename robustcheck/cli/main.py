@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from types import FrameType
 
 import click
 
@@ -50,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     robustcheck ...
     0
     """
+    interrupted = _note_interrupts()
     try:
         code = cli.main(args=arguments, prog_name="robustcheck", standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -61,15 +65,37 @@ def main(arguments: list[str] | None = None) -> int:
         click.echo(f"error: {_printable(str(error))}", err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; what is finished is stored, and the same command goes on from there", err=True)
-        return INTERRUPTED
+        return _interrupted()
     except BrokenPipeError:
         sys.stderr.close()
         return 0
     except OSError as error:
         click.echo(f"error: {_printable(str(error))}", err=True)
         return RobustcheckError.exit_code
+    except Exception:
+        # A library that is interrupted while it is imported may turn that into an error of its own.
+        if interrupted:
+            return _interrupted()
+        raise
     return code if isinstance(code, int) else 0
+
+
+def _note_interrupts() -> list[int]:
+    """A list that fills with each Ctrl-C, which goes on to interrupt as ever."""
+    seen: list[int] = []
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+
+        def note(number: int, _: FrameType | None) -> None:
+            seen.append(number)
+            raise KeyboardInterrupt
+
+        signal.signal(signal.SIGINT, note)
+    return seen
+
+
+def _interrupted() -> int:
+    click.echo("interrupted; what is finished is stored, and the same command goes on from there", err=True)
+    return INTERRUPTED
 
 
 def _printable(text: str) -> str:

@@ -68,6 +68,8 @@ def state_in_words(now: Progress, since: float = 0.0) -> str:
     parts = [f"{now.done} of {now.total} cell{'' if now.total == 1 else 's'}"]
     if now.running:
         parts.append(f"{now.running} running")
+    if now.lost:
+        parts.append(f"{now.lost} tried again")
     if now.failed:
         parts.append(f"{now.failed} failed")
     # Once the time is over the estimate was wrong, and no other is known until a cell ends.

@@ -53,8 +53,8 @@ def _fraction(_context: click.Context, _parameter: click.Parameter, text: str | 
         value = round(float(digits) / 100, 12) if text.strip().endswith("%") else float(digits)
     except ValueError:
         value = 0.0
-    if not 0 < value < 0.5:
-        raise click.BadParameter(f"expected a share above 0 and below 50 %, such as 0.5% or 0.005, got {text!r}")
+    if not 1e-4 <= value < 0.5:
+        raise click.BadParameter(f"expected a share from 0.01 % to below 50 %, such as 0.5% or 0.005, got {text!r}")
     return value
 
 

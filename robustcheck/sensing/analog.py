@@ -12,7 +12,6 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Final
 
 import torch
@@ -158,13 +157,16 @@ class _AnalogLayer(nn.Module):
 def _noisy_weights(layers: Iterable[tuple[_AnalogLayer, _Ports]], draw: int) -> Weights:
     """Every weight and bias of the layers behind its converter, by site and name; no gradient follows them yet."""
     converted: dict[str, dict[str, torch.Tensor]] = {}
+    one: torch.Tensor | None = None  # the sample id of all weights
     for layer, ports in layers:
         own, tensors = layer.layer._parameters, converted.setdefault(layer.site, {})
         for name, convert in ports.weights:
             value = own[name]
             if value is None:
                 continue
-            tensors[name], _ = convert.run(value.contiguous(), _weight_sample(value.device), draw)
+            if one is None or one.device != value.device:
+                one = torch.zeros(1, dtype=torch.int64, device=value.device)
+            tensors[name], _ = convert.run(value.contiguous(), one, draw)
     return converted
 
 
@@ -190,12 +192,6 @@ class _Unchanged(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:  # noqa: ARG004
         return None, *gradients
-
-
-@lru_cache(maxsize=16)
-def _weight_sample(device: torch.device) -> torch.Tensor:
-    """The sample id of all weights, on their device."""
-    return torch.zeros(1, dtype=torch.int64, device=device)
 
 
 def _storage(x: torch.Tensor) -> int:

@@ -20,7 +20,7 @@ from robustcheck.sensing.error_probability import (
     steps_of_bits,
 )
 from robustcheck.sensing.profile import SensorProfile, load_sensor
-from robustcheck.sensing.random import Key, stream_key
+from robustcheck.sensing.random import Key, constant_in_graphs, stream_key
 
 Placement = Literal["sensor", "network"]
 Range = Literal["unit", "calibrated"]
@@ -174,7 +174,7 @@ class Channel:
         return convert(images, self.key("input", "doa" if inside else self.sensor.form), sample_ids, draw)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]
+@constant_in_graphs
 def _constant_sigma(ep: float, steps: int, noise: Noise) -> float:
     """For `torch.compile`, which cannot look into SciPy."""
     return _sigma(ep, steps, noise)

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Final, SupportsIndex
+from typing import Any, Final, SupportsIndex, TypeVar
 
 import torch
 
@@ -27,8 +27,15 @@ WEYL_0: Final = 0x9E3779B9
 WEYL_1: Final = 0xBB67AE85
 _MASK: Final = 0xFFFFFFFF
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 Key = tuple[int, int]
 Words = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def constant_in_graphs(function: Function) -> Function:
+    """What `torch.compiler.assume_constant_result` does, which takes a second to import the compiler first."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 def stream_key(seed: int, *names: str) -> Key:
@@ -45,7 +52,7 @@ def stream_key(seed: int, *names: str) -> Key:
     return key
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]
+@constant_in_graphs
 def _constant_key(seed: int, *names: str) -> Key:
     """For `torch.compile`, which cannot look into a hash function."""
     return _stream_key(seed, *names)

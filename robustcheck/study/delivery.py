@@ -63,10 +63,11 @@ def train_for_use(
 
 @dataclass(frozen=True)
 class Accuracy:
-    """An accuracy on the test split, 0 to 1, and its draw error where a precision was asked for."""
+    """An accuracy on the test split, 0 to 1; its draw error where a precision was asked for, and whether it was met."""
 
     mean: float
     draw_error: float | None = None
+    reached: bool = True
 
 
 def accuracies(
@@ -83,5 +84,6 @@ def accuracies(
         for ep in eps if sensor is not None else ():
             assert sensor is not None
             noisy = evaluate(model, data, Channel(sensor, ep), draws=draws, precision=precision)
-            found[f"ep={ep:g}"] = Accuracy(noisy.accuracy, noisy.draw_error)
+            reached = precision is None or noisy.draw_error is None or noisy.draw_error <= precision
+            found[f"ep={ep:g}"] = Accuracy(noisy.accuracy, noisy.draw_error, reached)
     return found

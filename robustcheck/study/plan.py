@@ -149,7 +149,7 @@ class Study(_Frozen):
     activations: tuple[str, ...] = Field(default=(), max_length=64)
     seeds: int = Field(default=5, ge=1, le=1000, strict=True)
     draws: int = Field(default=5, ge=1, le=MOST_DRAWS, strict=True)
-    precision: float | None = Field(default=None, gt=0, lt=0.5)
+    precision: float | None = Field(default=None, ge=1e-4, lt=0.5)
     training: TrainingPolicy = TrainingPolicy()
 
     @model_validator(mode="before")

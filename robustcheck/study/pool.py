@@ -28,6 +28,7 @@ _ENVIRONMENT: Final = {
     # time of the paper's network. The most that is held at a time stays the same.
     **dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**30)),
 }
+_STARTS_IN_VAIN: Final = 3
 _LOOK_SECONDS: Final = 1.0
 _LEAVE_SECONDS: Final = 5.0
 _KNOWN_SIGNALS: Final = {
@@ -119,6 +120,8 @@ class Pool(Generic[Task, Result]):
         self._start = start
         self._scratch = scratch
         self._workers: list[_Worker[Task]] = []
+        self._served = False
+        self._in_vain = 0
 
     def __enter__(self) -> Self:
         return self
@@ -149,7 +152,7 @@ class Pool(Generic[Task, Result]):
                 if isinstance(message, _Gone):
                     how = self._bury(worker)
                     if not worker.ready:
-                        raise WorkerError(f"a worker process {how} before it could begin; {_NOT_BEGUN}")
+                        self._not_begun(how)
                     if task is not None and task not in deaths:
                         deaths[task] = how
                         queue.put_back(task)
@@ -159,12 +162,23 @@ class Pool(Generic[Task, Result]):
                     continue
                 # The worker goes on before its result is dealt with.
                 worker.ready, worker.task = True, None
+                self._served, self._in_vain = True, 0
                 begun = self._give(worker, queue)
                 if task is not None:
                     yield Ended(task, message)
                 if begun is not None:
                     yield Started(begun)
                 del message
+
+    def _not_begun(self, how: str) -> None:
+        """A worker died before it was ready. Where others have served, try anew, then go on with those that live."""
+        self._in_vain += 1
+        if self._served and self._in_vain < _STARTS_IN_VAIN:
+            return
+        if self._served and self._workers:
+            self._size = len(self._workers)
+            return
+        raise WorkerError(f"a worker process {how} before it could begin; {_NOT_BEGUN}")
 
     def _busy(self) -> int:
         return sum(worker.task is not None for worker in self._workers)
@@ -295,6 +309,7 @@ def _serve(pipe: Connection[Any, Any], scratch: Path | None) -> None:
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, args=(scratch,), daemon=True).start()
+    os.dup2(2, 1)  # what a user's own code prints is for the reader, not in the output of the command
     try:
         work = pipe.recv()()
     except Exception as error:
@@ -329,6 +344,6 @@ def _end_with_parent(scratch: Path | None) -> None:
 
 
 _NOT_BEGUN: Final = (
-    "what it wrote to standard error says why; a script that runs a study with jobs does so below "
-    '`if __name__ == "__main__":`; with --jobs 1 there is no such process'
+    "what it wrote to standard error, if anything, says why; a script that runs a study with several jobs is a file, "
+    'and does so below `if __name__ == "__main__":`; with one job there is no such process'
 )

@@ -52,6 +52,7 @@ class Progress:
         total: cells of the stage.
         running: cells under way.
         failed: cells that could not be finished.
+        lost: cells whose worker died, and that are tried once more.
         label: the cell that began or ended; empty when the stage begins.
         seconds_left: until the whole run is done, the stages to come included; None while nothing tells.
     """
@@ -63,6 +64,7 @@ class Progress:
     failed: int
     label: str
     seconds_left: float | None = None
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -282,12 +284,12 @@ class _Runner:
         after = Schedule(later, self.costs)
         begun: dict[Cell, float] = {}
         failed: dict[Cell, str] = {}
-        done = len(cells) - len(missing)
+        done, lost = len(cells) - len(missing), 0
 
         def tell(label: str) -> None:
             now = time.monotonic()
             left = schedule.seconds_left({cell: now - since for cell, since in begun.items()}, self.jobs, after)
-            self.progress(Progress(stage, done, len(cells), len(begun), len(failed), label, left))
+            self.progress(Progress(stage, done, len(cells), len(begun), len(failed), label, left, lost))
 
         tell("")
         for event in self.execute(schedule):
@@ -295,6 +297,7 @@ class _Runner:
                 begun[event.task] = time.monotonic()
             else:
                 del begun[event.task]
+            lost += isinstance(event, Lost)
             if isinstance(event, Ended):
                 done += 1
                 if isinstance(event.result, CellResult):

@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -72,7 +73,35 @@ def start_rows(repeats: int) -> list[Row]:
             subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
             seconds.append(time.perf_counter() - start)
         found.append(Row(what, spread(seconds), "s", *bounds))
+    compiled, kept = first_conversions()
+    found.append(
+        Row("first float32 conversion and mask, nothing compiled yet", spread([compiled]), "s", *at_most(10.0))
+    )
+    found.append(Row("the same in the next process", spread([kept]), "s"))
     return found
+
+
+def first_conversions() -> tuple[float, float]:
+    """Seconds that the loops take at their first use, with an empty cache on disk and then with a full one."""
+    script = (
+        "import time, torch\n"
+        "from robustcheck.sensing.converter import Converter\n"
+        "from robustcheck.sensing.kernels import cpu\n"
+        "x = torch.rand(64, 4096, requires_grad=True)\n"
+        "start = time.perf_counter()\n"
+        "Converter('aod', 15, 0.1)(x, (1, 2), torch.arange(64), 0).sum().backward()\n"
+        "cpu.set_threads(1)\n"
+        "Converter('aod', 15, 0.1)(x, (1, 2), torch.arange(64), 0).sum().backward()\n"
+        "print(time.perf_counter() - start)\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"NUMBA_CACHE_DIR": folder}
+        command = [sys.executable, "-c", script]
+        runs = [
+            subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+            for _ in range(2)
+        ]
+    return float(runs[0]), float(runs[1])
 
 
 def parts(repeats: int | None = None, quick: bool = False) -> dict[str, Part]:
