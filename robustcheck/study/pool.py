@@ -161,8 +161,9 @@ class Pool(Generic[Task, Result]):
                         yield Ended(task, _died_twice(deaths[task], how))
                     continue
                 # The worker goes on before its result is dealt with.
+                if not worker.ready:
+                    self._served, self._in_vain = True, 0
                 worker.ready, worker.task = True, None
-                self._served, self._in_vain = True, 0
                 begun = self._give(worker, queue)
                 if task is not None:
                     yield Ended(task, message)
