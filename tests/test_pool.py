@@ -138,10 +138,11 @@ def test_a_worker_that_dies_as_it_starts_ends_nothing_where_others_serve(monkeyp
         tasks = [("sleep", 0.5 + 0.01 * number) for number in range(8)]
         found, _ = outcome(pool, tasks)
         assert found == {task: task[1] for task in tasks}
-        # Three in vain, and up to two more before the other worker of the first tasks had said that it was ready.
-        assert 3 <= len(starts) <= 5
+        # At most three in vain, and two more before the other worker of the first tasks has said that it is ready.
+        assert 1 <= len(starts) <= 5
         # Where none is left to go on with, there is an end to it.
-        os.kill(pool._workers[0].process.pid, signal.SIGKILL)
+        for worker in pool._workers:
+            worker.process.kill()
         with pytest.raises(WorkerError, match="before it could begin"):
             outcome(pool, tasks)
 
