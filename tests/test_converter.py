@@ -219,17 +219,16 @@ def test_whole_numbers_are_refused():
         Converter("aod", 15, 0.1)(torch.zeros(1, 4, dtype=torch.uint8), KEY, ids(1), 0)
 
 
-def kept_for_backward(x, **settings):
+def kept_for_backward(x):
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        Converter("aod", 15, 0.1, signed=True)(x, KEY, ids(len(x)), 0, **settings)
+        Converter("aod", 15, 0.1, signed=True)(x, KEY, ids(len(x)), 0)
     return kept
 
 
 def test_one_bit_an_element_is_kept_for_the_backward_pass():
     x = values(4, 1000).requires_grad_()
     assert [(t.dtype, t.numel()) for t in kept_for_backward(x)] == [(torch.uint8, 4 * 125)]
-    assert kept_for_backward(x, through_clamp=True) == []
     with torch.no_grad():
         assert kept_for_backward(x) == []
 
@@ -241,7 +240,7 @@ def graph_and_eager(backend):
 
     def pipeline(x, some, draw):
         noisy = doa(aod(sensed(x, some, draw) * 1.5, KEY, some, draw), KEY, some, draw)
-        return doa(noisy * 2, KEY, some, draw, through_clamp=True)
+        return doa(noisy * 2, KEY, some, draw)
 
     return pipeline, torch.compile(pipeline, fullgraph=True, backend=backend)
 
@@ -297,12 +296,6 @@ def test_the_gradient_is_the_clamp_mask(form, scale):
         inside = (x.detach() * (1 / scale) + noise).abs() <= 1
     assert torch.equal(x.grad, 3.0 * inside)
     assert 0 < inside.sum() < inside.numel()
-
-
-def test_a_weights_gradient_passes_the_clamp():
-    w = values(1, 50, spread=2).requires_grad_()
-    Converter("doa", 15, 0.2, signed=True)(w, KEY, ids(1), 0, through_clamp=True).sum().backward()
-    assert torch.equal(w.grad, torch.ones_like(w))
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (3, 0), (1, 1), (2, 3, 4, 5)])

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import signal
 from pathlib import Path
 
 import click
@@ -92,3 +93,20 @@ def test_the_readme_shows_the_demo():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in (*ACTIVATIONS, *(f"EP {ep:g}" for ep in EPS)):
         assert re.search(rf"^.*\b{name}\b.*$", text, flags=re.M), name
+
+
+def test_an_interrupt_that_a_library_turns_into_its_own_error_is_an_interrupt(monkeypatch, capsys):
+    def imported(**_):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RecursionError("as NumPy does where it is interrupted while it is imported") from None
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(cli, "main", imported)
+    assert main([]) == 130
+    assert capsys.readouterr().err.startswith("interrupted;")
+    assert signal.getsignal(signal.SIGINT) is before
+    monkeypatch.setattr(cli, "main", lambda **_: [].pop())
+    with pytest.raises(IndexError):
+        main([])

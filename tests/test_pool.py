@@ -88,7 +88,7 @@ def test_workers_stay_for_the_next_queue_and_have_one_thread(pool):
     assert set(threads.values()) == {"1"}
 
 
-def test_a_worker_is_born_with_one_thread_before_the_callers_script_is_imported(tmp_path):
+def test_a_worker_is_born_with_one_thread_and_leaves_standard_output_alone(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         """
@@ -105,6 +105,8 @@ class Line(deque):
 
 
 def work(task):
+    print("from Python")
+    os.write(1, b"from native code")
     return BORN
 
 
@@ -121,6 +123,8 @@ if __name__ == "__main__":
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_NUM_THREADS"}
     ran = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["None", "1", "None"]
+    assert "from Python" in ran.stderr
+    assert "from native code" in ran.stderr
 
 
 def test_a_worker_that_dies_as_it_starts_ends_nothing_where_others_serve(monkeypatch):
@@ -438,7 +442,7 @@ def test_a_study_is_the_same_at_any_jobs_though_a_worker_is_killed(own_networks,
     for stage in ("learning rates", "networks"):
         now = [event for event in events if event.stage == stage]
         assert (now[0].done, now[0].running, now[0].label) == (0, 0, "")
-        assert (now[-1].done, now[-1].running) == (6, 0)
+        assert (now[-1].done, now[-1].running, now[-1].lost) == (6, 0, stage == "learning rates")
         assert max(event.running for event in now) in (1, 2)
         assert [event.done for event in now] == sorted(event.done for event in now)
         # One as the stage begins, and one as each cell begins and ends; the lost one began twice, and was lost.

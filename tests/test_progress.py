@@ -17,6 +17,7 @@ from robustcheck.study.runner import Progress
         (Progress("n", 12, 36, 2, 1, "", 180.0), 0, "12 of 36 cells, 2 running, 1 failed, about 3 min left"),
         (Progress("n", 12, 36, 2, 0, "", 180.0), 150, "12 of 36 cells, 2 running, about 30 s left"),
         (Progress("n", 12, 36, 2, 0, "", 180.0), 181, "12 of 36 cells, 2 running"),
+        (Progress("n", 3, 9, 2, 0, "", None, 1), 0, "3 of 9 cells, 2 running, 1 tried again"),
         (Progress("n", 0, 1, 1, 0, "", None), 5, "0 of 1 cell, 1 running"),
         (Progress("n", 36, 36, 0, 2, "", 600.0), 0, "36 of 36 cells, 2 failed"),
     ],

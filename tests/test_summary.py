@@ -138,7 +138,7 @@ def test_a_precision_is_answered_beside_the_error_of_the_test_set(build_report, 
 def test_a_precision_that_was_not_reached_is_said_with_its_places(build_report):
     text = section(build_report(precision=0.005, reached=False, eps=(0.2, 0.5)), "How sure this is")
     assert "not reached everywhere (EP 0.2: ± 1.5 points after 5 to 59 noise draws; EP 0.5: ± 1.5 points" in text
-    assert "unless --draws asks for more" in text
+    assert "more draws than that are kept only where --draws asks for them" in text
 
 
 def test_where_draws_are_the_larger_error_more_of_them_are_not_called_useless(build_report):

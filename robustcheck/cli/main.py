@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import click
@@ -53,7 +55,17 @@ def main(arguments: list[str] | None = None) -> int:
     robustcheck ...
     0
     """
-    interrupted = _note_interrupts()
+    with _interrupts_noted() as interrupted:
+        try:
+            return _outcome(arguments)
+        except Exception:
+            # A library that is interrupted while it is imported may turn that into an error of its own.
+            if interrupted:
+                return _interrupted()
+            raise
+
+
+def _outcome(arguments: list[str] | None) -> int:
     try:
         code = cli.main(args=arguments, prog_name="robustcheck", standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -72,25 +84,26 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         click.echo(f"error: {_printable(str(error))}", err=True)
         return RobustcheckError.exit_code
-    except Exception:
-        # A library that is interrupted while it is imported may turn that into an error of its own.
-        if interrupted:
-            return _interrupted()
-        raise
     return code if isinstance(code, int) else 0
 
 
-def _note_interrupts() -> list[int]:
-    """A list that fills with each Ctrl-C, which goes on to interrupt as ever."""
+@contextmanager
+def _interrupts_noted() -> Iterator[list[int]]:
+    """A list that fills with each Ctrl-C meanwhile, which goes on to interrupt as ever."""
     seen: list[int] = []
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield seen
+        return
 
-        def note(number: int, _: FrameType | None) -> None:
-            seen.append(number)
-            raise KeyboardInterrupt
+    def note(number: int, _: FrameType | None) -> None:
+        seen.append(number)
+        raise KeyboardInterrupt
 
-        signal.signal(signal.SIGINT, note)
-    return seen
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _interrupted() -> int:

@@ -47,13 +47,15 @@ def _fraction(_context: click.Context, _parameter: click.Parameter, text: str | 
     """The fraction that `0.5%` or `0.005` stands for."""
     if text is None:
         return None
+    from robustcheck.study.precision import LEAST
+
     digits = text.strip().removesuffix("%")
     try:
         # Rounded, so that 0.7% and 0.007 state the same study.
         value = round(float(digits) / 100, 12) if text.strip().endswith("%") else float(digits)
     except ValueError:
         value = 0.0
-    if not 1e-4 <= value < 0.5:
+    if not LEAST <= value < 0.5:
         raise click.BadParameter(f"expected a share from 0.01 % to below 50 %, such as 0.5% or 0.005, got {text!r}")
     return value
 

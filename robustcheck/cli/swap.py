@@ -175,13 +175,14 @@ def _study(params: dict[str, Any], model: str) -> tuple[Any, Any]:
 def _trained(
     result: Model, before: Model, study: Any, data: Any, params: dict[str, Any], facts: dict[str, Any]
 ) -> Model:
+    from robustcheck.analysis.intervals import sample_error
     from robustcheck.networks.fitting import check_fit
-    from robustcheck.study.delivery import accuracies, train_for_use
+    from robustcheck.study.delivery import evaluations, train_for_use
 
     check_fit(result, data.shape, data.classes)
     sensor = study.sensors[0].bind()
-    found_before = accuracies(before, data, sensor, study.eps, study.draws, study.precision)
-    facts["accuracy_before"] = {name: each.mean for name, each in found_before.items()}
+    found_before = evaluations(before, data, sensor, study.eps, study.draws, study.precision)
+    facts["accuracy_before"] = {name: each.accuracy for name, each in found_before.items()}
     if params["train"] != "none":
         delivered: Delivered = train_for_use(
             result,
@@ -196,14 +197,13 @@ def _trained(
         result = delivered.trained.model
         facts["learning_rate"] = delivered.rate
         facts["validation"] = {f"{rate:g}": accuracy for rate, accuracy in delivered.trials}
-    found = accuracies(result, data, sensor, study.eps, study.draws, study.precision)
-    facts["accuracy"] = {name: each.mean for name, each in found.items()}
-    every = (*found_before.values(), *found.values())
-    errors = [each.draw_error for each in every if each.draw_error is not None]
-    if errors:
-        facts["draw_error"] = max(errors)
-        facts["precision_reached"] = all(each.reached for each in every)
-        facts["test_samples"] = len(data.test)
+    found = evaluations(result, data, sensor, study.eps, study.draws, study.precision)
+    facts["accuracy"] = {name: each.accuracy for name, each in found.items()}
+    noisy = [each for each in (*found_before.values(), *found.values()) if each.draw_error is not None]
+    if noisy:
+        facts["precision"] = study.precision
+        facts["draw_error"] = max(each.draw_error or 0.0 for each in noisy)
+        facts["sample_error"] = max(sample_error([each.correct]) for each in noisy)
     return result
 
 
@@ -225,11 +225,8 @@ def _print(facts: dict[str, Any]) -> None:
         ]
         click.echo(f"test accuracy [%]: {', '.join(found)}")
         if "draw_error" in facts:
-            missed = (
-                "" if facts["precision_reached"] else ", more than was asked for: the draws are as many as are kept"
-            )
+            missed = "" if facts["draw_error"] <= facts["precision"] else ", not reached: more draws are not kept"
             click.echo(f"largest draw error ± {100 * facts['draw_error']:.2g} points{missed}")
-            worst = 1.96 * (0.25 / facts["test_samples"]) ** 0.5
-            samples = f"the {facts['test_samples']} test samples alone leave up to ± {100 * worst:.2g} points"
-            click.echo(f"{samples} at an accuracy of 50 %, less near 100 %, whatever the draws")
+            alone = f"{100 * facts['sample_error']:.2g} points, whatever the draws"
+            click.echo(f"the number of test samples alone leaves up to ± {alone}")
     click.echo(f"wrote {' and '.join(facts['files'])} ({facts['checked']})")

@@ -36,8 +36,8 @@ def draw_error_sentences(report: Report) -> Iterator[str]:
             for label, precisions in missed.items()
         )
         yield (
-            f"{asked}, which was not reached everywhere ({where}): so many draws of so many test samples are the most"
-            " that one operating point keeps, unless --draws asks for more."
+            f"{asked}, which was not reached everywhere ({where}): more draws than that are kept only where --draws"
+            " asks for them."
         )
     else:
         yield f"{asked}; the largest is ± {_points(draw_error)} points (95 %, for one network on these test samples)."

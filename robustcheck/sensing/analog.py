@@ -46,7 +46,6 @@ _KEPT_PLANS: Final = 8
 Normalise = Callable[[torch.Tensor], torch.Tensor]
 Scales = Mapping[str, float]
 Weights = Mapping[str, Mapping[str, torch.Tensor]]
-_NO_SCALES: Final[Scales] = {}
 
 
 @dataclass(frozen=True)
@@ -299,7 +298,7 @@ class NoisyNetwork(nn.Module):
         draw = draw_number(draw)
         if isinstance(draw, torch.Tensor):
             raise InvalidValueError("draw", expected="one number with placement network", got="one a row")
-        now = _Pass(channel, sample_ids, draw, _NO_SCALES if scales is None else scales, _storage(image))
+        now = _Pass(channel, sample_ids, draw, scales or {}, _storage(image))
         if channel is not None:
             now.ports = self._ports(channel, now.scales)
             if self._drawn is not None and self._drawn[:3] == (channel, draw, now.scales):
@@ -325,7 +324,7 @@ class NoisyNetwork(nn.Module):
         if channel is None or not self._layers:
             yield
             return
-        ranges = {} if scales is None else dict(scales)
+        ranges = dict(scales or {})
         with torch.no_grad():
             weights = self._weights(self._ports(channel, ranges), draw)
         before, self._drawn = self._drawn, (channel, draw, ranges, weights)

@@ -48,7 +48,6 @@ class Converter:
         sample_ids: torch.Tensor,
         draw: int | torch.Tensor,
         *,
-        through_clamp: bool = False,
         in_place: bool = False,
     ) -> torch.Tensor:
         """Convert a batch.
@@ -59,7 +58,6 @@ class Converter:
             key: random stream, from `stream_key`.
             sample_ids: (n,) int64, in [0, 2^63).
             draw: number of the noisy evaluation or training step, in [0, 2^32); or (n,) int64, one a sample.
-            through_clamp: let the gradient pass the clamp too, as a weight's does.
             in_place: write over x where its memory allows it, for values that nobody else holds; not in a graph.
 
         Returns:
@@ -79,9 +77,9 @@ class Converter:
         dense = x.contiguous()
         follows = torch.is_grad_enabled() and x.requires_grad
         if torch.compiler.is_compiling():
-            return self._in_graph(dense, key, sample_ids, draw, follows and not through_clamp)[0]
+            return self._in_graph(dense, key, sample_ids, draw, follows)[0]
         if follows:
-            out: torch.Tensor = _StraightThrough.apply(dense, self, key, sample_ids, draw, through_clamp, in_place)
+            out: torch.Tensor = _StraightThrough.apply(dense, self, key, sample_ids, draw, in_place)
             return out
         return self.run(dense, key, sample_ids, draw, in_place=in_place)[0]
 
@@ -204,21 +202,16 @@ class _StraightThrough(torch.autograd.Function):
         key: Key,
         sample_ids: torch.Tensor,
         draw: int | torch.Tensor,
-        through_clamp: bool,
         in_place: bool,
     ) -> torch.Tensor:
-        out, packed = converter.run(x, key, sample_ids, draw, keep_mask=not through_clamp, in_place=in_place)
+        out, packed = converter.run(x, key, sample_ids, draw, keep_mask=True, in_place=in_place)
+        ctx.save_for_backward(packed)
         if in_place:
             ctx.mark_dirty(x)
-            out = x
-        if packed is not None:
-            ctx.save_for_backward(packed)
+            return x
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (gradient,) = gradients
-        if ctx.saved_tensors:
-            (packed,) = ctx.saved_tensors
-            gradient = mask_gradient(gradient, packed)
-        return gradient, None, None, None, None, None, None
+        (packed,) = ctx.saved_tensors
+        return mask_gradient(gradients[0], packed), None, None, None, None, None

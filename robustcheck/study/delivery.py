@@ -9,7 +9,7 @@ from robustcheck.data.datasets import Dataset
 from robustcheck.networks.loading import Model, initialise
 from robustcheck.sensing.channel import Channel, Sensor
 from robustcheck.sensing.random import derived_seed
-from robustcheck.study.evaluation import evaluate
+from robustcheck.study.evaluation import Evaluation, evaluate
 from robustcheck.study.plan import TrainingPolicy
 from robustcheck.study.runner import one_thread
 from robustcheck.study.training import Trained, train
@@ -61,29 +61,18 @@ def train_for_use(
     return Delivered(best, rate, tuple((each, trained.validation_accuracy) for each, trained in found))
 
 
-@dataclass(frozen=True)
-class Accuracy:
-    """An accuracy on the test split, 0 to 1; its draw error where a precision was asked for, and whether it was met."""
-
-    mean: float
-    draw_error: float | None = None
-    reached: bool = True
-
-
-def accuracies(
+def evaluations(
     model: Model,
     data: Dataset,
     sensor: Sensor | None,
     eps: Sequence[float],
     draws: int,
     precision: float | None = None,
-) -> dict[str, Accuracy]:
-    """Accuracy on the test split: clean, and at each error probability (`ep=0.5`); as `evaluate` takes draws."""
+) -> dict[str, Evaluation]:
+    """On the test split: clean, and at each error probability (`ep=0.5`); as `evaluate` takes draws."""
     with one_thread():
-        found = {"clean": Accuracy(evaluate(model, data).accuracy)}
+        found = {"clean": evaluate(model, data)}
         for ep in eps if sensor is not None else ():
             assert sensor is not None
-            noisy = evaluate(model, data, Channel(sensor, ep), draws=draws, precision=precision)
-            reached = precision is None or noisy.draw_error is None or noisy.draw_error <= precision
-            found[f"ep={ep:g}"] = Accuracy(noisy.accuracy, noisy.draw_error, reached)
+            found[f"ep={ep:g}"] = evaluate(model, data, Channel(sensor, ep), draws=draws, precision=precision)
     return found

@@ -70,7 +70,7 @@ def evaluate_network(
 ) -> Evaluation:
     """Run every sample through the channel and the network, `draws` times (once where the channel is off).
 
-    With a precision, in (0, 0.5), the first `draws` (at least 5) decide how many are taken: see `study.precision`.
+    With a precision, from 1e-4 to 0.5, the first `draws` (at least 5) decide how many are taken: see `study.precision`.
     Draw k is the same whatever the number of draws is. Chunks have 128 rows always; the last is padded, so that no
     option changes a number.
     """
@@ -201,8 +201,8 @@ def evaluate(
         data: from `load_data`.
         channel: from `channel`; None evaluates the clean images.
         draws: independent noise draws a sample; with a precision the first ones, at least 5.
-        precision: draw until the draw error is at most this, in (0, 0.5): half the 95 % interval of the accuracy over
-            noise draws, for this network and these samples. What the number of test samples leaves open stays.
+        precision: draw until the draw error is at most this, from 1e-4 to 0.5: half the 95 % interval of the accuracy
+            over noise draws, for this network and these samples. What the number of test samples leaves open stays.
         device: where to run.
 
     Returns:

@@ -17,7 +17,7 @@ from robustcheck.sensing.channel import Placement, Range, Sensor, sensor
 from robustcheck.sensing.converter import Form
 from robustcheck.sensing.deviates import Noise
 from robustcheck.sensing.profile import load_sensor
-from robustcheck.study.precision import LEAST_FIRST, MOST_DRAWS
+from robustcheck.study.precision import LEAST, LEAST_FIRST, MOST_DRAWS
 from robustcheck.tomlfile import read_toml
 
 NUMERICS = 1
@@ -127,8 +127,8 @@ class Study(_Frozen):
 
     Attributes:
         draws: noise draws a test sample; with `precision` the first ones, at least 5, that decide how many more follow.
-        precision: the draw error that is asked for at each error probability, a fraction in (0, 0.5): half the 95 %
-            interval of a network's accuracy over noise draws; see `robustcheck.study.precision`.
+        precision: the draw error that is asked for at each error probability, a fraction from 1e-4 to 0.5: half the
+            95 % interval of a network's accuracy over noise draws; see `robustcheck.study.precision`.
 
     >>> study = Study(
     ...     models=({"spec": "digits-convnet"},),
@@ -149,7 +149,7 @@ class Study(_Frozen):
     activations: tuple[str, ...] = Field(default=(), max_length=64)
     seeds: int = Field(default=5, ge=1, le=1000, strict=True)
     draws: int = Field(default=5, ge=1, le=MOST_DRAWS, strict=True)
-    precision: float | None = Field(default=None, ge=1e-4, lt=0.5)
+    precision: float | None = Field(default=None, ge=LEAST, lt=0.5)
     training: TrainingPolicy = TrainingPolicy()
 
     @model_validator(mode="before")
