@@ -1,71 +1,46 @@
-"""Sensor profiles: a TOML file of cited numbers, parsed into a frozen record."""
+"""Sensor profiles: a TOML file of cited numbers, parsed into the record of its kind."""
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any, Final, Literal
 
 from robustcheck import content
-from robustcheck.errors import FileFormatError, UnknownNameError
-from robustcheck.sensing.error_probability import MAX_BITS, steps_of_bits
-from robustcheck.tomlfile import read_toml
+from robustcheck.errors import UnknownNameError, UsageError
+from robustcheck.sensing.camera_profile import CameraProfile
+from robustcheck.sensing.error_probability import steps_of_bits
+from robustcheck.sensing.lidar_profile import LidarProfile
+from robustcheck.sensing.profile_base import Bits, Profile
+from robustcheck.sensing.quantity import Quantity
+from robustcheck.tomlfile import parse_record, read_toml
 
 
-class Quantity(BaseModel):
-    """A number, and why one may believe it."""
+class ConverterProfile(Profile):
+    """A converter with no noise of its own; an error probability sets the noise."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    value: float
-    unit: str
-    kind: Literal["exact", "1sigma", "typical", "max"]
-    status: Literal["measured", "datasheet", "derived", "modelled", "assumed"]
-    source: str = Field(min_length=1)
-
-
-class SensorProfile(BaseModel):
-    """What a sensor is, independent of light and settings. Today: a generic converter (ADC).
-
-    >>> load_sensor("adc-8bit").steps
-    255
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9\-]*$", max_length=64)
     kind: Literal["converter"]
-    title: str = Field(min_length=1, max_length=120)
-    description: str = ""
-    bits: Quantity
+    bits: Bits
 
     @property
     def steps(self) -> int:
         """Steps per unit, p = 2^b − 1."""
         return steps_of_bits(self.bits.value)
 
-    @property
-    def sha256(self) -> str:
-        """Hash of all fields, as canonical JSON."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
-    @property
-    def assumed(self) -> tuple[str, ...]:
-        """Names of the numbers that have no source."""
-        return tuple(
-            name
-            for name in type(self).model_fields
-            if isinstance(quantity := getattr(self, name), Quantity) and quantity.status == "assumed"
-        )
+SensorProfile = ConverterProfile | CameraProfile | LidarProfile
+RECORDS: Final[dict[str, type[SensorProfile]]] = {
+    "converter": ConverterProfile,
+    "camera": CameraProfile,
+    "lidar": LidarProfile,
+}
 
 
 def load_sensor(spec: str | Path) -> SensorProfile:
     """A shipped profile by name, or any profile by the path of its TOML file.
 
     Args:
-        spec: a name such as `adc-8bit` (see `robustcheck sensors list`) or a path that ends in `.toml`.
+        spec: a name such as `camera-imx477` (see `robustcheck sensors list`) or a path that ends in `.toml`.
 
     Raises:
         UnknownNameError: no shipped profile has this name.
@@ -83,18 +58,39 @@ def load_sensor(spec: str | Path) -> SensorProfile:
                 "sensor", str(spec), known, remedy="A profile of your own is given by its path, ./NAME.toml."
             )
         path = content.shelf("sensors") / f"{spec}.toml"
-    profile = read_toml(path, SensorProfile)
-    bits = profile.bits
-    if bits.unit != "bit" or not 1 <= bits.value <= MAX_BITS or bits.value != int(bits.value):
-        raise FileFormatError(
-            f"{path}: field bits: expected a whole number of bits from 1 to {MAX_BITS}, got {bits.value:g} {bits.unit}"
-        )
-    return profile
+    return read_toml(path, RECORDS)
+
+
+def with_settings(profile: SensorProfile, settings: Mapping[str, float]) -> SensorProfile:
+    """The profile with other numbers, each by its name; they count as assumed, their source being whoever set them.
+
+    Raises:
+        UnknownNameError: the profile has no such number.
+        UsageError: a value is out of range.
+
+    >>> with_settings(load_sensor("adc-4bit"), {"bits": 5}).steps
+    31
+    """
+    if not settings:
+        return profile
+    document = profile.model_dump()
+    known = [name for name, number in profile.numbers.items() if isinstance(number, Quantity)]
+    for name, value in settings.items():
+        if name not in known:
+            raise UnknownNameError(f"number of {profile.name}", name, known)
+        place: Any = document
+        for part in name.split("."):
+            place = place[int(part)] if isinstance(place, list | tuple) else place[part]
+        place |= {"value": value, "kind": "exact", "status": "assumed", "source": f"set by the user to {value:g}"}
+    try:
+        return parse_record(document, type(profile))
+    except ValueError as error:
+        raise UsageError(f"--set: {error}") from error
 
 
 def sensor_names() -> list[str]:
-    """Names of the shipped profiles, converters by their bits."""
+    """Names of the shipped profiles, converters by their bits, then cameras and LIDARs."""
     return sorted(
         content.names("sensors", ".toml"),
-        key=lambda name: [int(part) if part.isdigit() else 0 for part in name.replace("bit", "").split("-")],
+        key=lambda name: [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in name.replace("bit", "").split("-")],
     )
