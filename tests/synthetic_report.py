@@ -18,6 +18,16 @@ SITES = ("features.1", "features.4", "head.1")
 GRID = (0.001, 0.003, 0.01)
 SLOPE = {"relu": 0.42, "leaky_relu": 0.41, "gelu": 0.27, "silu": 0.28, "mish": 0.29, "aptx": 0.3}
 CLEAN = 0.978
+EXPOSURES = (0.001, 0.00473, 0.02236, 0.1057, 0.5)
+SIGNALS = (0.02, 0.1, 0.4, 1.0)
+NUMBERS = (
+    ("full_well_e", "8180 electron", "measured", "a measurement of gain 1"),
+    ("read_noise_e", "3 electron", "measured", "a measurement of gain 1"),
+    ("prnu", "0.01", "assumed", "no source"),
+    ("dsnu_e", "0.5 electron", "assumed", "no source"),
+)
+CAMERA_POINTS = {"daylight": 0.5, "indoor": 0.1057, "dusk": 0.01, "night": 0.0001}
+LIDAR_POINTS = {"clear": 1.0, "light-fog": 0.4, "dirty-window": 0.3, "fog": 0.01}
 
 
 def packed(array: np.ndarray) -> str:
@@ -108,6 +118,55 @@ def point(kind: str, ep: float | None, steps: int) -> dict:
     }
 
 
+def camera_point(kind: str, exposure: float, bits: float, *, moved: bool = False) -> dict:
+    """Shot and read noise of a sensor of 8,180 electrons at .47 DN/e- and 12 bits, at white."""
+    sigma_codes = 0.47 * 2 ** (bits - 12) * math.sqrt(8180 * exposure + 9)
+    found = 2 * norm.sf(1 / (2 * sigma_codes))
+    return {
+        "kind": kind,
+        "ep": found,
+        "ep_adc": min(0.999, found + 0.01),
+        "sigma": sigma_codes / (2**bits - 1),
+        "sigma_steps": sigma_codes,
+        "exposure": exposure,
+        "bits": bits if moved else None,
+        "data_ep": 0.9 * found,
+        "named": next((name for name, value in CAMERA_POINTS.items() if value == exposure), None),
+    }
+
+
+def lidar_point(signal: float) -> dict:
+    noiseless = {"ep": None, "ep_adc": None, "sigma": None, "sigma_steps": None}
+    shares = {"signal": signal, "range_ep": 0.9 + 0.09 * (1 - signal), "intensity_ep": 0.7 * signal}
+    named = next((name for name, value in LIDAR_POINTS.items() if value == signal), None)
+    return {"kind": "signal", **noiseless, **shares, "named": named}
+
+
+def real_sensor(kind: str, bits: int, vary: str) -> dict:
+    """A camera's or a LIDAR's summary."""
+    name = "camera-imx477" if kind == "camera" else "lidar-vlp16"
+    named = CAMERA_POINTS if kind == "camera" else LIDAR_POINTS
+    key = f"{name}/bits at exposure 0.5" if vary == "bits" else name if bits == 12 else f"{name}/{bits} bits"
+    return sensor(bits) | {
+        "key": key,
+        "name": name,
+        "title": "Sony IMX477 (Raspberry Pi HQ)" if kind == "camera" else "Velodyne VLP-16",
+        "kind": kind,
+        "assumed": ["prnu", "dsnu_e", *(f"operating_points.{name}" for name in named)],
+        "settings": {"prnu": 0.01},
+        "vary": vary if kind == "camera" else None,
+        "at_exposure": 0.5 if vary == "bits" else None,
+        "device_seed": 0,
+        "numbers": [
+            {"name": name, "value": value, "kind": "typical", "status": status, "source": source}
+            for name, value, status, source in NUMBERS
+        ],
+        "operating_points": [
+            {"name": name, "value": value, "ep": 0.9 if kind == "camera" else None} for name, value in named.items()
+        ],
+    }
+
+
 def sensor(bits: int) -> dict:
     steps = 2**bits - 1
     return {
@@ -138,7 +197,13 @@ def build(
     diverge: bool = True,
     precision: float | None = None,
     reached: bool = True,
+    sensor_kind: str = "converter",
+    exposures: tuple[float, ...] = EXPOSURES,
+    signals: tuple[float, ...] = SIGNALS,
+    vary: str = "exposure",
+    by_ep: bool = False,
 ) -> Report:
+    """A report; of a camera over exposures (or, by_ep, over the EPs that they have), or over bits from 4 to 8."""
     rng = np.random.default_rng(seed)
     audit = kind == "audit"
     if audit:
@@ -147,18 +212,35 @@ def build(
     slope = np.array([SLOPE.get(name, rng.uniform(0.26, 0.44)) for name in activations])[:, None]
     shared = rng.normal(0, 0.006, seeds)
     results, training, tuning, predictions = [], [], [], []
+    real = sensor_kind != "converter"
+    if real and bits == (3,):
+        bits = (12,)
     for b in bits:
         converged = np.ones((k, seeds), bool)
         if diverge and not audit and k > 2 and seeds > 1 and b == bits[0]:
             converged[-1, -1] = False
         by_point = {}
-        for which, ep in [("clean", None), ("quantised", None), *(("ep", ep) for ep in eps)]:
-            drop = 0 if which == "clean" else 0.02 / b if ep is None else ep**2.2 * slope * 4 / b
+        harms = {ep: ep**2.2 * 4 / b for ep in eps}
+        stated = {ep: point("ep", ep, 2**b - 1) for ep in eps}
+        if sensor_kind == "camera" and vary == "bits":
+            harms = {each: (8 - each) / 4 for each in (4.5, 5.5, 6.6, 7.8)}
+            stated = {each: camera_point("ep", 0.5, each, moved=True) for each in harms}
+        elif sensor_kind == "camera":
+            harms = {exposure: 0.3 * math.log10(1 / exposure) for exposure in exposures}
+            stated = {each: camera_point("ep" if by_ep else "exposure", each, b) for each in exposures}
+        elif sensor_kind == "lidar":
+            harms = {signal: 0.6 * math.log10(1 / signal) for signal in signals}
+            stated = {signal: lidar_point(signal) for signal in signals}
+        for which, ep in [("clean", None), ("quantised", None), *(("noisy", value) for value in harms)]:
+            drop = 0 if which == "clean" else 0.02 / b if ep is None else harms[ep] * slope
             accuracy = CLEAN - drop + shared + rng.normal(0, 0.008 if ep else 0.003, (k, seeds))
             by_point[which, ep] = np.clip(np.where(converged, accuracy, 0.1 + 0.02 * rng.random((k, seeds))), 0, 1)
         names = list(activations)
         found = [
-            {"point": point(which, ep, 2**b - 1), "comparison": comparison(names, a, converged, samples * draws)}
+            {
+                "point": point(which, ep, 2**b - 1) if ep is None else stated[ep],
+                "comparison": comparison(names, a, converged, samples * draws),
+            }
             for (which, ep), a in by_point.items()
         ]
         for each in found[2:] if precision is not None else ():
@@ -170,12 +252,14 @@ def build(
                     "sample_error": 0.026 if row["accuracy"] > 0.9 else 0.031,
                 }
         area = None
-        if len(eps) > 1:
-            curve = np.stack([by_point["ep", ep] for ep in eps])
-            width = np.diff(eps)[:, None, None]
-            total = ((curve[1:] + curve[:-1]) / 2 * width).sum(0) / (eps[-1] - eps[0])
+        if len(harms) > 1:
+            at = np.log10(list(harms)) if real and vary != "bits" else np.array(list(harms))
+            curve = np.stack([by_point["noisy", value] for value in harms])
+            width = np.diff(at)[:, None, None]
+            total = ((curve[1:] + curve[:-1]) / 2 * width).sum(0) / (at[-1] - at[0])
             area = comparison(names, total, converged, None)
-        results.append({"model": model, "sensor": sensor(b), "points": found, "area": area})
+        said = real_sensor(sensor_kind, b, vary) if real else sensor(b)
+        results.append({"model": model, "sensor": said, "points": found, "area": area})
         for i, name in enumerate(activations):
             if audit:
                 continue
@@ -187,7 +271,7 @@ def build(
                 for lr in GRID
             ]
             best = max(trials, key=lambda trial: trial["validation_accuracy"])["learning_rate"]
-            common = {"model": model, "sensor": f"adc-{b}bit", "activation": name, "train_ep": "mixed"}
+            common = {"model": model, "sensor": said["key"], "activation": name, "train_ep": "mixed"}
             tuning.append({**common, "trials": trials, "chosen": best})
             for s in range(seeds):
                 end = 0.93 - float(slope[i, 0]) / 4 if converged[i, s] else 0.1
@@ -220,7 +304,7 @@ def build(
         {
             "schema_version": 1,
             "kind": kind,
-            "title": f"{model} on {', '.join(f'adc-{b}bit' for b in bits)}",
+            "title": f"{model} on {', '.join(result['sensor']['key'] for result in results)}",
             "study": "ab" * 32,
             "models": [
                 {

@@ -9,7 +9,9 @@ from torch.nn import functional as F
 
 from robustcheck.errors import InvalidValueError, PlacementError
 from robustcheck.sensing.analog import NoisyNetwork, uncovered_layers
-from robustcheck.sensing.channel import Channel, sensor
+from robustcheck.sensing.channel import Channel
+from robustcheck.sensing.operating_point import OperatingPoint
+from robustcheck.sensing.sensor import sensor
 from robustcheck.sensing.converter import Converter
 from robustcheck.sensing.deviates import deviates
 from robustcheck.sensing.error_probability import noise_sigma
@@ -41,7 +43,7 @@ def normalise(x):
 
 
 def channel(**settings):
-    return Channel(sensor("adc-3bit", placement="network", **settings), EP, SEED, "train")
+    return Channel(sensor("adc-3bit", placement="network", **settings), OperatingPoint("ep", EP), SEED, "train")
 
 
 class StraightThrough(torch.autograd.Function):
@@ -397,7 +399,7 @@ def test_weight_noise_is_one_realisation_for_all_samples_of_a_draw():
     layer = nn.Linear(4, 2)
     noisy = NoisyNetwork(layer, lambda x: x, "network")
     same = torch.full((2, 4), 0.5)
-    quiet = Channel(sensor("adc-16bit", placement="network", range="unit"), 0.9, SEED, "train")
+    quiet = Channel(sensor("adc-16bit", placement="network", range="unit"), OperatingPoint("ep", 0.9), SEED, "train")
     # The same sample id twice sees the same noise everywhere; another draw sees another.
     one, two = noisy(same, torch.tensor([1, 1]), 0, quiet)
     assert torch.equal(one, two)

@@ -24,10 +24,10 @@ FOR_ALL = {"errors", "content", "tomlfile"}
 
 # Each of these has one home, so that it can be replaced there.
 HOMES = {
-    "albumentations": {"data/preprocessing.py"},
-    "altair": {"reporting/charts.py"},
+    "albumentations": {"data/preprocessing.py", "sensing/augment.py"},
+    "altair": {"reporting/charts.py", "reporting/sensor_charts.py"},
     "vl_convert": {"reporting/drawing.py"},
-    "numba": {"sensing/kernels/loops.py"},
+    "numba": {"sensing/kernels/loops.py", "sensing/kernels/camera_loops.py", "data/ray_casting.py"},
     "sqlite3": {"study/store.py"},
     "jinja2": {"reporting/html.py"},
     "triton": {"sensing/kernels/cuda.py"},

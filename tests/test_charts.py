@@ -1,5 +1,6 @@
 """Charts show the numbers of the report, the same bytes each time, in colours that can be told apart."""
 
+import itertools
 import json
 import math
 import re
@@ -67,7 +68,7 @@ def test_difference_chart_is_relative_to_the_current_activation(compare_report):
     drawn = [each for each in records(charts.difference_chart(compare_report, result)) if "difference" in each]
     assert {each["series"] for each in drawn} == {"leaky_relu", "gelu", "silu", "mish", "aptx"}
     for each in drawn:
-        point = next(p for p in result.points if p.point.ep == float(each["ep"]))
+        point = next(p for p in result.points if p.point.ep == float(each["at"]))
         mean = {row.activation: np.mean(row.per_seed) for row in point.comparison.rows}
         assert each["difference"] == pytest.approx(100 * (mean[each["series"]] - mean["relu"]), abs=1e-3)
         assert each["lower"] < each["difference"] < each["upper"]
@@ -81,6 +82,16 @@ def test_training_chart_has_one_line_a_network(compare_report):
     ]
     assert len({each["network"] for each in drawn}) == 30
     assert sum(not each["converged"] for each in drawn) == 1
+
+
+def test_networks_trained_at_an_exposure_each_are_told_apart_by_it(build_report):
+    report = build_report(sensor_kind="camera", activations=("relu", "gelu"), seeds=2)
+    at = ("exposure=0.5", "exposure=0.00472870804")
+    matched = tuple(each.model_copy(update={"train_ep": at[each.seed]}) for each in report.training)
+    report = report.model_copy(update={"training": matched})
+    drawn = charts.svg(charts.training_chart(report, report.results[0]))
+    for text in ("trained at", "exposure 0.5", "exposure 0.004729"):
+        assert f">{text}<" in drawn
 
 
 def test_long_training_is_thinned_and_keeps_its_end(build_report):
@@ -99,6 +110,107 @@ def test_audit_has_one_chart_with_a_line_a_sensor(audit_report):
         "adc-3bit (7 steps, 3 bits)",
         "adc-4bit (15 steps, 4 bits)",
     }
+
+
+@pytest.mark.parametrize("kind", ["camera", "lidar"])
+def test_shares_of_light_are_drawn_as_they_are_on_a_log_axis_with_clean_beyond_the_mildest(build_report, kind):
+    report = build_report(sensor_kind=kind)
+    field = "exposure" if kind == "camera" else "signal"
+    for wide in (True, False):
+        chart = charts.accuracy_chart(report, report.results[0], wide)
+        drawn = [each for each in records(chart) if "noisy" in each]
+        shares = {getattr(each.point, field) for each in report.results[0].points} - {None}
+        assert {each["x"] for each in drawn if each["noisy"]} == shares
+        still = {each["x"] for each in drawn if not each["noisy"]}
+        assert len(still) == 2 * 6
+        assert min(still) > max(shares)
+        scales = [layer["encoding"]["x"]["scale"] for layer in chart.to_dict()["layer"] if "noisy" in str(layer)]
+        assert all(scale["type"] == "log" and scale["domain"][0] == min(shares) for scale in scales)
+        assert scales[0]["domain"][1] > max(still)
+        for each in report.results[0].points:
+            for row in each.comparison.rows if getattr(each.point, field) else ():
+                at = next(one for one in drawn if one["x"] == getattr(each.point, field)
+                          and one["series"].removesuffix(" (current)") == row.activation)  # fmt: skip
+                assert at["accuracy"] == pytest.approx(100 * row.accuracy, abs=1e-3)
+
+
+def test_a_camera_has_its_eps_and_its_named_operating_points_on_the_axis(build_report):
+    report = build_report(sensor_kind="camera")
+    drawn = charts.svg(charts.accuracy_chart(report, report.results[0]))
+    for each in report.results[0].points:
+        if each.point.exposure is not None:
+            assert f">EP {each.point.ep:.3g}<" in drawn
+            assert f">{each.point.exposure:.2g}<" in drawn
+    for name, inside in (("daylight", True), ("indoor", True), ("dusk", True), ("night", False)):
+        assert (f">{name}<" in drawn) == inside
+    marked = {each["name"]: each["at"] for each in records(charts.accuracy_chart(report, report.results[0]))
+              if "at" in each}  # fmt: skip
+    assert marked == {"daylight": 0.5, "indoor": 0.1057, "dusk": 0.01}
+
+
+def test_names_above_an_axis_do_not_run_into_each_other(build_report):
+    report = build_report(sensor_kind="lidar", signals=(0.001, 1.0))
+    for wide in (True, False):
+        chart = charts.accuracy_chart(report, report.results[0], wide)
+        root = ET.fromstring(charts.svg(chart))
+        assert {"clear", "light-fog", "dirty-window"} <= {node.text for node in root.iter()}
+        placed = {each["name"]: each for each in records(chart) if "row" in each}.values()
+        low, high = (math.log(end) for end in chart.to_dict()["layer"][0]["encoding"]["x"]["scale"]["domain"])
+        width = chart.to_dict()["width"]
+        spans = [
+            (each["row"], x, x + 5 * len(each["name"]))
+            for each in placed
+            for x in [width * (math.log(each["at"]) - low) / (high - low)]
+        ]
+        for (row, start, end), (other, begin, _) in itertools.combinations(sorted(spans, key=lambda each: each[1]), 2):
+            assert row != other or end < begin
+            # The line up to a name passes over those to its left: they must stand above it.
+            assert start <= begin
+            assert not (end > begin and row < other)
+
+
+def test_bits_that_move_have_their_own_axis(build_report):
+    report = build_report(sensor_kind="camera", vary="bits")
+    chart = charts.accuracy_chart(report, report.results[0])
+    assert charts.title_of(chart)[0] == "Accuracy against resolution"
+    assert {each["x"] for each in records(chart) if each.get("noisy")} == {4.5, 5.5, 6.6, 7.8}
+    assert not any("at" in each for each in records(chart))
+
+
+def test_an_audit_has_a_chart_for_each_axis(build_report):
+    converter, camera = (build_report("audit", **each) for each in ({}, {"sensor_kind": "camera", "bits": (12, 8)}))
+    both = converter.model_copy(update={"results": camera.results + converter.results})
+    drawn = charts.report_charts(both)
+    assert {name: charts.title_of(chart)[0] for name, chart in drawn.items()} == {
+        "accuracy-1": "Accuracy against exposure",
+        "accuracy-2": "Accuracy against error probability",
+    }
+    series = {each["series"] for each in records(drawn["accuracy-1"]) if "noisy" in each}
+    assert series == {"camera-imx477 (12 bits)", "camera-imx477/8 bits"}
+    # At one exposure a camera of 8 bits has another EP than one of 12, so that no row of EPs would be true of both.
+    assert ">EP " not in charts.svg(drawn["accuracy-1"])
+
+
+def test_operating_points_on_which_sensors_differ_are_marked_in_their_colours(build_report):
+    report = build_report("audit", sensor_kind="camera", bits=(12, 8))
+    first, second = report.results
+    moved = tuple(each.model_copy(update={"value": 0.02}) if each.name == "dusk" else each
+                  for each in second.sensor.operating_points)  # fmt: skip
+    second = second.model_copy(update={"sensor": second.sensor.model_copy(update={"operating_points": moved})})
+    chart = charts.audit_chart(report, [first, second])
+    marked = {(each["name"], each["at"], each["series"]) for each in records(chart) if "row" in each}
+    assert marked == {
+        ("daylight", 0.5, None),
+        ("indoor", 0.1057, None),
+        ("dusk", 0.01, "camera-imx477 (12 bits)"),
+        ("dusk", 0.02, "camera-imx477/8 bits"),
+    }
+
+
+def test_differences_of_a_camera_stand_from_dark_to_bright(build_report):
+    report = build_report(sensor_kind="camera")
+    drawn = [each for each in records(charts.difference_chart(report, report.results[0])) if "difference" in each]
+    assert [each["at"] for each in drawn[:5]] == ["0.001", "0.00473", "0.0224", "0.106", "0.5"]
 
 
 def test_charts_that_have_nothing_to_show_are_left_out(build_report):

@@ -49,6 +49,8 @@ class Page(HTMLParser):
 def pages(compare_report, audit_report, build_report):
     reports = {"compare": compare_report, "audit": audit_report, "clear": build_report(diverge=False)}
     reports["precise"] = build_report("audit", precision=0.005)
+    reports["camera"] = build_report(sensor_kind="camera")
+    reports["lidar"] = build_report("audit", sensor_kind="lidar")
     return {name: render_html(report) for name, report in reports.items()}
 
 
@@ -123,11 +125,18 @@ def test_hostile_names_are_text(build_report):
         activations=("relu", SCRIPT),
         class_names=(SCRIPT, "</style><img src=x onerror=alert(1)>"),
         model=SCRIPT,
-        eps=(0.3, 0.6),
+        sensor_kind="camera",
+        exposures=(0.01, 0.5),
     )
+    result = report.results[0]
+    named = tuple(each.model_copy(update={"name": SCRIPT}) for each in result.sensor.operating_points)
+    numbers = tuple(each.model_copy(update={"name": SCRIPT, "source": SCRIPT}) for each in result.sensor.numbers)
+    hostile = {"operating_points": named, "numbers": numbers, "assumed": (SCRIPT,), "settings": {SCRIPT: 1.0}}
+    sensor = result.sensor.model_copy(update=hostile)
     report = report.model_copy(
         update={
             "title": SCRIPT,
+            "results": (result.model_copy(update={"sensor": sensor}),),
             "failures": (Failure(cell=SCRIPT, what=SCRIPT, error=SCRIPT),),
             "provenance": {SCRIPT: SCRIPT, "command": ["</title>", SCRIPT]},
             "policy": {SCRIPT: {SCRIPT: SCRIPT}},
@@ -146,6 +155,23 @@ def test_all_but_provenance_depends_on_the_study_alone(audit_report, pages):
     assert before == after
     assert other != pages["audit"]
     assert render_html(audit_report) == pages["audit"]
+
+
+def test_a_camera_is_shown_on_its_own_axis(pages):
+    text = Page(pages["camera"]).text
+    assert "Accuracy against exposure" in text
+    assert "Area under the accuracy–exposure curve (over log exposure): mean accuracy over the logarithm" in text
+    assert "exposure 0.5, daylight (EP 0." in text
+    assert text.index("exposure 0.5, daylight") < text.index("exposure 0.001 (EP") < text.index("Area under the")
+    assert text.count("assumed") >= 3
+    assert "Accuracy against signal" in Page(pages["lidar"]).text
+
+
+def test_an_audit_shows_a_chart_for_each_axis(build_report):
+    converter, camera = (build_report("audit", **each) for each in ({}, {"sensor_kind": "camera"}))
+    text = Page(render_html(converter.model_copy(update={"results": converter.results + camera.results}))).text
+    assert "Accuracy against error probability" in text
+    assert "Accuracy against exposure" in text
 
 
 def test_page_keeps_to_its_budget(build_report, monkeypatch):

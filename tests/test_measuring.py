@@ -17,7 +17,9 @@ from torch import nn
 
 from robustcheck import load_data
 from robustcheck.sensing.analog import NoisyNetwork
-from robustcheck.sensing.channel import Channel, sensor
+from robustcheck.sensing.channel import Channel
+from robustcheck.sensing.operating_point import OperatingPoint
+from robustcheck.sensing.sensor import sensor
 from robustcheck.sensing.converter import Converter
 from robustcheck.sensing.random import stream_key, torch_seed
 from robustcheck.study.plan import Study
@@ -273,7 +275,7 @@ def test_grown_studies_have_four_times_the_work(tmp_path):
 
 
 def test_ep_of_the_contestants():
-    assert 0 < SIGMA == Channel(sensor("adc-4bit", steps=STEPS), EP).sigma
+    assert 0 < SIGMA == Channel(sensor("adc-4bit", steps=STEPS), OperatingPoint("ep", EP)).sigma
 
 
 def test_every_part_has_a_heading():

@@ -18,7 +18,9 @@ from robustcheck.networks.loading import initialise
 from robustcheck.networks.onnx.runtime import RuntimeNetwork
 from robustcheck.networks.saving import swapped_model
 from robustcheck.sensing.analog import NoisyNetwork
-from robustcheck.sensing.channel import Channel, sensor
+from robustcheck.sensing.channel import Channel
+from robustcheck.sensing.operating_point import OperatingPoint
+from robustcheck.sensing.sensor import sensor
 from robustcheck.study import evaluation
 from robustcheck.study.evaluation import evaluated_network
 from robustcheck.study.training import train
@@ -93,7 +95,7 @@ def test_noise_reaches_every_layer_of_the_graph(path):
     scales = noisy.calibrate([images])
     ports = {name.rpartition(":")[2] for name in scales}
     assert (len(scales), ports) == (8, {"input", "output", "weight", "bias"})
-    at = Channel(sensor("adc-4bit", placement="network"), 0.5)
+    at = Channel(sensor("adc-4bit", placement="network"), OperatingPoint("ep", 0.5))
     first, again = (noisy(images, torch.arange(4), 0, at, scales) for _ in range(2))
     assert torch.equal(first, again)
     assert not torch.equal(first, noisy(images, torch.arange(4), 0, None, scales))

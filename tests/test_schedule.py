@@ -67,7 +67,7 @@ def test_work_is_the_number_of_images(loaded):
     assert costs.kind(tune).work == trained
     assert costs.kind(rank).work == trained + test * (2 + 3 * 2)
     audit = replace(loaded, study=loaded.study.model_copy(update={"kind": "audit"}), activations=("",))
-    who = replace(contestants(audit)[0], train_eps=())
+    who = replace(contestants(audit)[0], train_points=())
     assert costs.kind(replace(rank, contestant=who)).work == test * (2 + 3 * 2)
 
 

@@ -1,5 +1,6 @@
 """The sentences say what the comparison allows, and no more."""
 
+import itertools
 import re
 
 import pytest
@@ -145,3 +146,85 @@ def test_where_draws_are_the_larger_error_more_of_them_are_not_called_useless(bu
     text = section(build_report(precision=0.04), "How sure this is")
     assert "Beside that, 360 test samples alone leave ± 2.6 to 3.1 points" in text
     assert "hardly help" not in text
+
+
+def answer(build_report, kind="compare", **options):
+    report = build_report(kind, diverge=False, **options)
+    return report, section(report, "The answer")
+
+
+def test_a_camera_is_spoken_of_by_exposure_from_bright_to_dark(build_report):
+    report, text = answer(build_report, sensor_kind="camera")
+    assert "at exposure 0.5, 0.1057, 0.02236, 0.00473 and 0.001." in section(report, "What was tested")
+    assert "on camera-imx477 (12 bits), the camera's own noise," in section(report, "What was tested")
+    assert re.search(r"points below \w+ at exposure 0\.001 \(interval", text)
+    assert "By area under the accuracy–exposure curve (over log exposure): " in text
+    assert "for all pairs at one exposure, not across exposures" in section(report, "How sure this is")
+    assert "depending on the exposure, is detected" in section(report, "How sure this is")
+    assert "(trained over mixed exposures: " in section(report, "What to do")
+    assert "EP" not in " ".join(summary(report))
+
+
+def test_an_ep_that_a_camera_was_asked_for_stands_beside_its_exposure(build_report):
+    report, text = answer(build_report, sensor_kind="camera", by_ep=True, exposures=(0.1, 0.001))
+    low, high = sorted(each.point.ep for each in report.results[0].points if each.point.ep is not None)
+    assert f"at EP {low:g} and {high:g}." in section(report, "What was tested")
+    assert f"at exposure 0.001 (EP {low:g}) (interval" in text
+    assert "for all pairs at one EP, not across EPs" in section(report, "How sure this is")
+    assert "(trained over mixed EPs: " in section(report, "What to do")
+
+
+def test_a_camera_whose_bits_move_is_spoken_of_by_bits(build_report):
+    report, text = answer(build_report, sensor_kind="camera", vary="bits")
+    assert "the resolution moved at exposure 0.5" in section(report, "What was tested")
+    assert re.search(r"at 4\.5 bits \(EP [0-9.]+\) \(interval", text)
+    assert "By area under the accuracy–resolution curve: " in text
+
+
+@pytest.mark.parametrize(
+    ("options", "ends", "verdict"),
+    [
+        (
+            {"sensor_kind": "camera", "exposures": (0.001, 0.7, 1.0)},
+            ("exposure 1", "exposure 0.001"),
+            "it stays within 5 points of its clean accuracy down to exposure 0.7.",
+        ),
+        (
+            {"sensor_kind": "camera", "exposures": (0.8, 0.9, 1.0)},
+            ("exposure 1", "exposure 0.8"),
+            "it stays within 5 points of its clean accuracy at every exposure tested.",
+        ),
+        (
+            {"sensor_kind": "lidar", "signals": (0.02, 0.9, 1.0)},
+            ("signal 1", "signal 0.02"),
+            "it stays within 5 points of its clean accuracy down to signal 0.9.",
+        ),
+        (
+            {"sensor_kind": "lidar", "signals": (0.02, 0.03)},
+            ("signal 0.03", "signal 0.02"),
+            "it loses more than 5 points at every signal tested.",
+        ),
+        ({"eps": (0.05, 0.9)}, ("EP 0.05", "EP 0.9"), "it stays within 5 points of its clean accuracy up to EP 0.05."),
+    ],
+)
+def test_how_far_an_audit_holds_goes_towards_harm(build_report, options, ends, verdict):
+    _, text = answer(build_report, "audit", **options)
+    mildest, harshest = ends
+    assert re.search(rf" % at {mildest} and [0-9.]+ % at {harshest}; {verdict}$", text)
+
+
+def test_sensors_on_several_axes_are_told_apart(build_report):
+    converter, camera = (build_report("audit", **each) for each in ({"eps": (0.2, 0.5)}, {"sensor_kind": "camera"}))
+    both = converter.model_copy(update={"results": converter.results + camera.results})
+    tested = section(both, "What was tested")
+    assert tested.endswith("at EP 0.2 and 0.5 and exposure 0.5, 0.1057, 0.02236, 0.00473 and 0.001.")
+    assert "adc-3bit (7 steps, 3 bits) with Gaussian noise at the sensor and camera-imx477 (12 bits) with" in tested
+
+
+def test_assumed_numbers_are_named_for_cameras_and_lidars_alone(build_report):
+    line = "Assumed numbers: prnu, dsnu_e and operating points (no source: see the profile)."
+    for kind, sensor in itertools.product(("audit", "compare"), ("camera", "lidar")):
+        assert line in section(build_report(kind, sensor_kind=sensor), "How sure this is")
+    several = build_report("audit", sensor_kind="camera", bits=(12, 8))
+    assert "Assumed numbers of camera-imx477 and camera-imx477/8 bits: prnu" in section(several, "How sure this is")
+    assert "Assumed numbers" not in " ".join(summary(build_report("audit")))

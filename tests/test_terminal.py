@@ -72,3 +72,15 @@ def test_audit_is_a_table_a_sensor_without_winner(audit_report):
     assert "adc-3bit" in text
     assert "winner" not in text
     assert "these networks only" in text
+
+
+@pytest.mark.parametrize("kind", ["camera", "lidar"])
+def test_other_axes_fit_too(build_report, kind):
+    report = build_report(sensor_kind=kind)
+    for width in (60, 120):
+        text = printed(report, width)
+        assert max(map(len, text.splitlines())) <= width
+        assert "Assumed numbers: prnu, dsnu_e" in " ".join(text.split())
+    names = [each.point.label for each in report.results[0].points if each.point.kind not in ("clean", "quantised")]
+    heads = [printed(report, 200).index(name) for name in sorted(names, key=lambda name: -float(name.split()[1]))]
+    assert heads == sorted(heads)

@@ -11,7 +11,8 @@ from robustcheck import channel, evaluate, load_data, load_model, load_sensor, t
 from robustcheck.errors import FileFormatError, InvalidValueError, UnknownNameError, UsageError
 from robustcheck.networks.recipes import load_recipe
 from robustcheck.sensing.analog import NoisyNetwork
-from robustcheck.sensing.channel import Channel, sensor
+from robustcheck.sensing.channel import Channel
+from robustcheck.sensing.sensor import sensor
 from robustcheck.study.evaluation import CHUNK, evaluate_network
 from robustcheck.study.plan import TrainingPolicy
 from robustcheck.study.recipes import train_recipe

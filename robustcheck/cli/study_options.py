@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from robustcheck.cli.options import data_options, with_options
+from robustcheck.cli.sensor_options import operating_points, sensor_options
 from robustcheck.errors import InvalidValueError, UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from robustcheck.study.plan import Study
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-DEFAULT_EPS = ("0.2:0.8:4",)
 _SWAPPED = b'format = "robustcheck swapped model"'
 
 
@@ -43,23 +43,6 @@ def _numbers(count: int | None, what: str) -> Callable[[click.Context, click.Par
     return parse
 
 
-def _fraction(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
-    """The fraction that `0.5%` or `0.005` stands for."""
-    if text is None:
-        return None
-    from robustcheck.study.precision import LEAST
-
-    digits = text.strip().removesuffix("%")
-    try:
-        # Rounded, so that 0.7% and 0.007 state the same study.
-        value = round(float(digits) / 100, 12) if text.strip().endswith("%") else float(digits)
-    except ValueError:
-        value = 0.0
-    if not LEAST <= value < 0.5:
-        raise click.BadParameter(f"expected a share from 0.01 % to below 50 %, such as 0.5% or 0.005, got {text!r}")
-    return value
-
-
 def model_options(command: _Command) -> _Command:
     """What a model cannot tell itself."""
     return with_options(
@@ -76,77 +59,6 @@ def model_options(command: _Command) -> _Command:
         click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="Order of the network's input axes."),
         click.option("--channel-order", type=click.Choice(["RGB", "BGR"]), help="Order of the network's channels."),
         click.option("--classes", metavar="FILE", help="Class names of the data, one a line, in label order."),
-    )
-
-
-def sensor_options(command: _Command) -> _Command:
-    """The sensor, its operating points, and where its noise goes."""
-    return with_options(
-        command,
-        click.option(
-            "--sensor",
-            "sensors",
-            multiple=True,
-            metavar="NAME",
-            help="Profile by name or ./FILE.toml (repeatable); adc-4bit if not given.",
-        ),
-        click.option(
-            "--bits",
-            multiple=True,
-            type=click.FloatRange(1, 16),
-            metavar="B",
-            help="Override the resolution (repeatable).",
-        ),
-        click.option(
-            "--steps",
-            multiple=True,
-            type=click.IntRange(1, 65535),
-            metavar="P",
-            help="The same as steps per unit, p = 2^b − 1 (repeatable).",
-        ),
-        click.option(
-            "--ep",
-            "eps",
-            multiple=True,
-            metavar="EP",
-            help="Error probability, or a range a:b:n (repeatable); 0.2:0.8:4 if not given.",
-        ),
-        click.option(
-            "--noise", type=click.Choice(["gaussian", "uniform", "laplace"]), default="gaussian", show_default=True
-        ),
-        click.option(
-            "--placement",
-            type=click.Choice(["sensor", "network"]),
-            default="sensor",
-            show_default=True,
-            help="sensor: noise at the input. network: also around every layer and on its weights.",
-        ),
-        click.option(
-            "--form",
-            type=click.Choice(["aod", "doa"]),
-            default="aod",
-            show_default=True,
-            help="aod: noise, clamp, quantise. doa: clamp, quantise, noise.",
-        ),
-        click.option(
-            "--range",
-            type=click.Choice(["calibrated", "unit"]),
-            help="Of the layers, with --placement network: from the training data, or [−1, 1]; "
-            "calibrated if not given, unit with --train scratch.",
-        ),
-        click.option(
-            "--draws",
-            type=click.IntRange(1),
-            default=5,
-            show_default=True,
-            help="Noise draws a test sample; with --precision the first ones, at least 5.",
-        ),
-        click.option(
-            "--precision",
-            metavar="P%",
-            callback=_fraction,
-            help="Draw until the draw error of each accuracy is at most this, such as 0.5% or 0.005.",
-        ),
     )
 
 
@@ -199,8 +111,6 @@ def study_options(default_out: str, default_jobs: Callable[[], int] | int = core
 
 def base_study(params: Mapping[str, Any], model: str) -> dict[str, Any]:
     """What audits and comparisons state alike: model, data, sensors, EPs, draws."""
-    from robustcheck.study.plan import parse_eps
-
     data = params["data"] or _recipe_data(model)
     if data is None:
         raise UsageError("--data: expected a data set, got none; give one such as digits or folder:PATH")
@@ -211,6 +121,13 @@ def base_study(params: Mapping[str, Any], model: str) -> dict[str, Any]:
     resolutions += [{"steps": steps} for steps in params["steps"]]
     shared = {key: params[key] for key in ("noise", "placement", "form")}
     shared["range"] = params["range"] or ("unit" if params.get("train") == "scratch" else "calibrated")
+    points, at_exposure = operating_points(params, names)
+    shared |= {
+        "settings": params["settings"],
+        "device_seed": params["device_seed"],
+        "vary": params["vary"],
+        **at_exposure,
+    }
     return {
         "models": [
             {
@@ -227,7 +144,7 @@ def base_study(params: Mapping[str, Any], model: str) -> dict[str, Any]:
             },
         },
         "sensors": [{"spec": name, **shared, **each} for name in names for each in resolutions or [{}]],
-        "eps": parse_eps(params["eps"] or DEFAULT_EPS),
+        **points,
         "draws": params["draws"],
         "precision": params["precision"],
     }

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from robustcheck.cli.options import data_options, with_options
-from robustcheck.cli.study_options import base_study, model_options, sensor_options
+from robustcheck.cli.sensor_options import sensor_options
+from robustcheck.cli.study_options import base_study, model_options
 from robustcheck.errors import UsageError
 
 if TYPE_CHECKING:
@@ -150,7 +151,14 @@ def _check_training_options(params: dict[str, Any]) -> None:
     if not params["data"]:
         given += [
             option
-            for option, name in (("--ep", "eps"), ("--sensor", "sensors"), ("--precision", "precision"))
+            for option, name in (
+                ("--ep", "eps"),
+                ("--exposure", "exposures"),
+                ("--signal", "signals"),
+                ("--sensor", "sensors"),
+                ("--set", "settings"),
+                ("--precision", "precision"),
+            )
             if params[name]
         ]
     if given:
@@ -181,14 +189,15 @@ def _trained(
 
     check_fit(result, data.shape, data.classes)
     sensor = study.sensors[0].bind()
-    found_before = evaluations(before, data, sensor, study.eps, study.draws, study.precision)
+    points = study.operating_points(sensor)
+    found_before = evaluations(before, data, sensor, points, study.draws, study.precision)
     facts["accuracy_before"] = {name: each.accuracy for name, each in found_before.items()}
     if params["train"] != "none":
         delivered: Delivered = train_for_use(
             result,
             data,
             sensor,
-            study.eps,
+            points,
             policy=study.training,
             seed=params["seed"],
             device=params["device"],
@@ -197,7 +206,7 @@ def _trained(
         result = delivered.trained.model
         facts["learning_rate"] = delivered.rate
         facts["validation"] = {f"{rate:g}": accuracy for rate, accuracy in delivered.trials}
-    found = evaluations(result, data, sensor, study.eps, study.draws, study.precision)
+    found = evaluations(result, data, sensor, points, study.draws, study.precision)
     facts["accuracy"] = {name: each.accuracy for name, each in found.items()}
     noisy = [each for each in (*found_before.values(), *found.values()) if each.draw_error is not None]
     if noisy:

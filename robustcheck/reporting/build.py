@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robustcheck import content
-from robustcheck.activations.catalogue import activation
 from robustcheck.analysis.intervals import network_interval, sample_error, sample_interval
 from robustcheck.analysis.ranking import area, exact_ties, rank
 from robustcheck.reporting import report as doc
-from robustcheck.sensing.channel import Channel, Sensor
-from robustcheck.study.cells import AS_IS, Cell, LoadedStudy, points
+from robustcheck.reporting.describe import (
+    activation_summary,
+    data_summary,
+    model_key,
+    model_summary,
+    operating_point,
+    place_on_axis,
+    sensor_summary,
+    title,
+)
+from robustcheck.sensing.channel import Channel
+from robustcheck.study.cells import Cell, LoadedStudy, points
 from robustcheck.study.plan import NUMERICS, content_hash
 from robustcheck.study.precision import draw_error
 from robustcheck.study.runner import Outcome, environments
@@ -71,11 +79,11 @@ def build_report(outcome: Outcome, store: Store, provenance: dict[str, Any]) -> 
     return doc.Report(
         schema_version=1,
         kind=study.kind,
-        title=_title(loaded),
+        title=title(loaded),
         study=content_hash([hashes[cell] for cell in outcome.cells]),
-        models=tuple(_model(loaded, index) for index in range(len(loaded.models))),
-        data=_data(loaded),
-        activations=tuple(_activation(loaded, spec) for spec in loaded.activations),
+        models=tuple(model_summary(loaded, index) for index in range(len(loaded.models))),
+        data=data_summary(loaded),
+        activations=tuple(activation_summary(loaded, spec) for spec in loaded.activations),
         policy=study.training.model_dump(mode="json"),
         seeds=study.seeds,
         draws=study.draws,
@@ -87,7 +95,7 @@ def build_report(outcome: Outcome, store: Store, provenance: dict[str, Any]) -> 
         ),
         tuning=tuple(
             doc.Tuning(
-                model=_model_key(loaded, choice.contestant.model),
+                model=model_key(loaded, choice.contestant.model),
                 sensor=loaded.sensors[choice.contestant.sensor].key,
                 activation=choice.contestant.activation,
                 train_ep=choice.contestant.train_ep,
@@ -133,84 +141,11 @@ def _pack(raw: bytes) -> str:
     return base64.b64encode(zlib.compress(raw, 9)).decode("ascii")
 
 
-def _title(loaded: LoadedStudy) -> str:
-    models = ", ".join(_model_key(loaded, index) for index in range(len(loaded.models)))
-    sensors = ", ".join(sensor.key for sensor in loaded.sensors)
-    what = "Audit" if loaded.study.kind == "audit" else "Activations compared"
-    return f"{what}: {models} on {loaded.data.name} behind {sensors}"
-
-
-def _model_key(loaded: LoadedStudy, index: int) -> str:
-    spec = loaded.study.models[index].spec
-    twins = [i for i, choice in enumerate(loaded.study.models) if choice.spec == spec]
-    return spec if len(twins) == 1 else f"{spec} ({twins.index(index) + 1})"
-
-
-def _model(loaded: LoadedStudy, index: int) -> doc.ModelSummary:
-    model = loaded.models[index]
-    return doc.ModelSummary(
-        key=_model_key(loaded, index),
-        spec=loaded.study.models[index].spec,
-        origin=model.origin,
-        sha256=model.sha256,
-        weights=_weights(loaded, index),
-        parameters=sum(parameter.numel() for parameter in model.network.parameters()),
-        input=model.input.as_dict(),
-        activation=loaded.current[index],
-        sites=tuple(
-            doc.SiteSummary(path=site.path, kind=site.kind, found=site.found, calls=site.calls)
-            for site in loaded.sites[index]
-        ),
-        notes=model.notes,
-    )
-
-
-def _weights(loaded: LoadedStudy, index: int) -> str | None:
-    choice = loaded.study.models[index]
-    if choice.weights is not None:
-        return choice.weights
-    if Path(choice.spec).suffix in (".onnx", ".pt2", ".toml"):
-        return choice.spec
-    return "shipped" if choice.spec in content.names("models", ".toml") else None
-
-
-def _data(loaded: LoadedStudy) -> doc.DataSummary:
-    data = loaded.data
-    return doc.DataSummary(
-        spec=data.spec,
-        name=data.name,
-        source=data.source,
-        sha256=data.sha256,
-        classes=data.classes,
-        shape=data.shape,
-        counts={name: len(getattr(data, name).labels) for name in ("train", "validation", "test")},
-        chance=data.chance,
-        split_seed=data.split_seed,
-        fixed_test=data.fixed_test,
-        preprocessing=data.preprocessing.as_dict(),
-        notes=data.notes,
-    )
-
-
-def _activation(loaded: LoadedStudy, spec: str) -> doc.ActivationSummary:
-    if spec == AS_IS:
-        return doc.ActivationSummary(spec="as is", formula="", family="", learned=(), current=True, replaced={})
-    entry = activation(spec)
-    return doc.ActivationSummary(
-        spec=spec,
-        formula=entry.formula,
-        family=entry.family,
-        learned=entry.learned,
-        current=spec in loaded.current,
-        replaced={_model_key(loaded, index): loaded.replaced[index][spec] for index in range(len(loaded.models))},
-    )
-
-
 def _training(source: _Source, cell: Cell) -> doc.Training:
     loaded, record = source.loaded, source.training(cell)
     return doc.Training(
         cell=source.hashes[cell],
-        model=_model_key(loaded, cell.contestant.model),
+        model=model_key(loaded, cell.contestant.model),
         sensor=loaded.sensors[cell.contestant.sensor].key,
         activation=cell.contestant.activation or "as is",
         seed=cell.seed,
@@ -225,23 +160,6 @@ def _training(source: _Source, cell: Cell) -> doc.Training:
     )
 
 
-def _sensor(sensor: Sensor) -> doc.SensorSummary:
-    inside = sensor.placement == "network"
-    return doc.SensorSummary(
-        key=sensor.key,
-        name=sensor.profile.name,
-        title=sensor.profile.title,
-        profile_sha256=sensor.profile.sha256,
-        steps=sensor.steps,
-        bits=sensor.bits,
-        form="doa" if inside else sensor.form,
-        noise=sensor.noise,
-        placement=sensor.placement,
-        range=sensor.range if inside else None,
-        assumed=sensor.profile.assumed,
-    )
-
-
 def _result(source: _Source, cells: Sequence[Cell], model: int, sensor: int) -> doc.Result:
     loaded, study = source.loaded, source.loaded.study
     mine = [cell for cell in cells if (cell.contestant.model, cell.contestant.sensor) == (model, sensor)]
@@ -250,34 +168,28 @@ def _result(source: _Source, cells: Sequence[Cell], model: int, sensor: int) -> 
     accuracies: list[NDArray[np.float64]] = []
     blocks: list[Block] = []
     plain = study.training.train_ep != "matched" or study.training.mode == "none"
-    named = {name: ep for cell in mine for name, ep in points(cell.contestant).items()}
-    for name, ep in sorted(named.items(), key=lambda item: item[1] or 0.0):
+    named = {name: point for cell in mine for name, point in points(cell.contestant).items()}
+    readings = {name: Channel(bound, point).reading for name, point in named.items()}
+    at: list[float] = []
+    for name, point in sorted(
+        named.items(), key=lambda item: -math.inf if item[1] is None else place_on_axis(readings[item[0]])
+    ):
         block = _block(loaded, [cell for cell in mine if name in points(cell.contestant)])
-        if not block or (ep is None and not plain):
+        if not block or (point is None and not plain):
             continue
         comparison, accuracy = _compare(source, block, name, inside=bound.placement == "network")
-        found.append(doc.PointResult(point=_operating_point(bound, name, ep), comparison=comparison))
-        if ep is not None:
+        stated = operating_point(loaded, bound, name, point, readings[name])
+        found.append(doc.PointResult(point=stated, comparison=comparison))
+        if point is not None:
+            at.append(place_on_axis(readings[name]))
             accuracies.append(accuracy)
             blocks.append(block)
+    whole = len(at) == len(study.operating_points(bound))
     return doc.Result(
-        model=_model_key(loaded, model),
-        sensor=_sensor(bound),
+        model=model_key(loaded, model),
+        sensor=sensor_summary(bound),
         points=tuple(found),
-        area=_area(source, accuracies, blocks),
-    )
-
-
-def _operating_point(sensor: Sensor, name: str, ep: float | None) -> doc.OperatingPoint:
-    if name == "clean":
-        return doc.OperatingPoint(kind="clean", ep=None, ep_adc=None, sigma=None, sigma_steps=None)
-    channel = Channel(sensor, ep)
-    return doc.OperatingPoint(
-        kind="quantised" if ep is None else "ep",
-        ep=ep,
-        ep_adc=channel.ep_adc,
-        sigma=channel.sigma,
-        sigma_steps=channel.sigma * sensor.steps,
+        area=_area(source, at, accuracies, blocks) if whole else None,
     )
 
 
@@ -322,12 +234,14 @@ def _precision(source: _Source, correct: Sequence[Bools]) -> doc.Precision | Non
     )
 
 
-def _area(source: _Source, accuracies: list[NDArray[np.float64]], blocks: list[Block]) -> doc.Comparison | None:
-    """The mean accuracy over the EP range, ranked like a point; None where a point or a seed is missing."""
+def _area(
+    source: _Source, at: list[float], accuracies: list[NDArray[np.float64]], blocks: list[Block]
+) -> doc.Comparison | None:
+    """The mean accuracy over the range of the curve's axis, ranked like a point; None where a seed is missing."""
     networks = {tuple((spec, cell.seed) for spec, cells in block.items() for cell in cells) for block in blocks}
-    if len(accuracies) < 2 or len(accuracies) != len(source.loaded.study.eps) or len(networks) != 1:
+    if len(accuracies) < 2 or len(networks) != 1:
         return None
-    under = area(np.array(source.loaded.study.eps), np.stack(accuracies, axis=-1))
+    under = area(np.array(at), np.stack(accuracies, axis=-1))
     if under is None:
         return None
     return _comparison(source, blocks[0], np.asarray(under), {}, {}, blocks)

@@ -5,70 +5,31 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from robustcheck.reporting.report import PointResult, Report, Result, Row
-from robustcheck.reporting.verdict import difference_from, ep_points
+from robustcheck.reporting.axis import asked_in, axis_of, noisy_points, trained_at
+from robustcheck.reporting.point_axis import Lines, PointAxis, Record
+from robustcheck.reporting.report import Report, Result
+from robustcheck.reporting.verdict import difference_from
 from robustcheck.reporting.wording import plain
 
-Record = dict[str, float | str | bool | None]
-Lines = Mapping[str, Sequence[tuple[PointResult, Row]]]
-
 _ZOOM = 0.35
-_MOST_TICKS = 9
 _MOST_POINTS = 3000
 
 
-@dataclass(frozen=True)
-class EpAxis:
-    """An axis of error probability with places for `clean` and `quantised only` at its left."""
-
-    low: float
-    high: float
-    step: float
-    place: dict[str, float]
-    eps: tuple[float, ...]
-
-    @classmethod
-    def of(cls, lines: Lines, wide: bool) -> EpAxis | None:
-        """The axis that holds every operating point; None where there is none."""
-        met = [each.point for found in lines.values() for each, _ in found]
-        eps = sorted({point.ep for point in met if point.ep is not None})
-        still = [kind for kind in ("clean", "quantised") if any(point.kind == kind for point in met)]
-        if not met:
-            return None
-        first, last = (eps[0], eps[-1]) if eps else (0.0, 0.0)
-        step = (last - first or 0.5) * (0.13 if wide else 0.27)
-        place = {kind: first - step * (len(still) - index) for index, kind in enumerate(still)}
-        low = min([*place.values(), first]) - step * 0.45
-        return cls(low, last if last > first else last + step * 0.45, step, place, tuple(eps))
-
-    @property
-    def ticks(self) -> list[float]:
-        """Where labels stand."""
-        stride = math.ceil(len(self.eps) / _MOST_TICKS) or 1
-        return [*self.place.values(), *self.eps[::stride]]
-
-    def label_expression(self, wide: bool) -> str:
-        """The Vega expression that turns a tick into its label."""
-        words = {"clean": "'clean'", "quantised": "['quantised', 'only']" if wide else "'quant.'"}
-        tests = "".join(f"abs(datum.value - {at!r}) < 1e-9 ? {words[kind]} : " for kind, at in self.place.items())
-        return tests + "format(datum.value, '~g')"
-
-
-def accuracy_records(lines: Lines, labels: Mapping[str, str], axis: EpAxis) -> list[Record]:
+def accuracy_records(lines: Lines, labels: Mapping[str, str], axis: PointAxis) -> list[Record]:
     """One record a point of a line; accuracies in percent, intervals over networks or else over samples."""
     records: list[Record] = []
     for index, (name, found) in enumerate(lines.items()):
         # Clean accuracies of good networks nearly coincide, so their points stand side by side.
-        aside = (index - (len(lines) - 1) / 2) * axis.step * 0.55 / max(len(lines) - 1, 3)
+        aside = (index - (len(lines) - 1) / 2) * 0.55 / max(len(lines) - 1, 3)
         for each, row in found:
-            band, ep = row.networks or row.samples, each.point.ep
+            band, value = row.networks or row.samples, axis.axis.value(each.point)
+            x = axis.moved(axis.still[each.point.kind], aside) if value is None else axis.moved(value, 0)
             records.append(
                 {
                     "series": plain(labels[name]),
-                    "x": rounded(axis.place[each.point.kind] + aside if ep is None else ep),
-                    "noisy": ep is not None,
+                    "x": x,
+                    "noisy": value is not None,
                     "accuracy": in_percent(row.accuracy),
                     "lower": in_percent(max(0.0, band.lower if band else row.accuracy)),
                     "upper": in_percent(min(1.0, band.upper if band else row.accuracy)),
@@ -78,14 +39,15 @@ def accuracy_records(lines: Lines, labels: Mapping[str, str], axis: EpAxis) -> l
 
 
 def difference_records(report: Report, result: Result, current: str) -> dict[str, list[Record]]:
-    """By activation, its difference from the current one at each EP in points."""
+    """By activation, its difference from the current one at each operating point, in points and rising order."""
     found: dict[str, list[Record]] = {}
-    for each, (ep, point) in itertools.product(report.activations, ep_points(result)):
+    points = sorted(noisy_points(result), key=lambda item: item[0])
+    for each, (value, point) in itertools.product(report.activations, points):
         pair = difference_from(point.comparison, each.spec, current)
         if pair is not None:
             record: Record = {
                 "series": plain(each.spec),
-                "ep": f"{ep:g}",
+                "at": f"{value:.3g}" if axis_of(result).log else f"{value:g}",
                 "difference": in_percent(pair.difference),
                 "lower": in_percent(pair.lower),
                 "upper": in_percent(pair.upper),
@@ -102,6 +64,7 @@ def training_records(report: Report, result: Result) -> dict[str, list[Record]]:
         for cell in report.training
         if (cell.model, cell.sensor) == (result.model, result.sensor.key) and cell.validation_curve
     ]
+    at_ep = asked_in(report) == "EP"
     kept = max(2, _MOST_POINTS // max(len(cells), 1))
     found: dict[str, list[Record]] = {}
     for each, (network, cell) in itertools.product(report.activations, enumerate(cells)):
@@ -109,7 +72,7 @@ def training_records(report: Report, result: Result) -> dict[str, list[Record]]:
             found.setdefault(each.spec, []).extend(
                 {
                     "series": plain(each.spec),
-                    "trained": plain(cell.train_ep),
+                    "trained": plain(cell.train_ep if at_ep else trained_at(cell.train_ep)),
                     "network": network,
                     "epoch": epoch + 1,
                     "accuracy": in_percent(cell.validation_curve[epoch]),
@@ -122,7 +85,10 @@ def training_records(report: Report, result: Result) -> dict[str, list[Record]]:
 
 def end_labels(records: Sequence[Record], gap: float, domain: tuple[float, float]) -> list[Record]:
     """Where the name of each line stands at its right end, pushed apart where names would overlap."""
-    ends = {str(each["series"]): float(each["accuracy"] or 0) for each in records}
+    ends = {
+        str(each["series"]): float(each["accuracy"] or 0)
+        for each in sorted(records, key=lambda record: float(record["x"] or 0))
+    }
     ordered = sorted(ends, key=lambda name: ends[name])
     placed = apart([ends[name] for name in ordered], gap, domain)
     return [

@@ -8,10 +8,8 @@ from typing import Any, Protocol
 import altair as alt
 
 from robustcheck.errors import InvalidValueError
+from robustcheck.reporting.axis import Axis, asked_in, audit_views, axis_of
 from robustcheck.reporting.chart_data import (
-    EpAxis,
-    Lines,
-    Record,
     accuracy_range,
     accuracy_records,
     difference_records,
@@ -23,7 +21,8 @@ from robustcheck.reporting.chart_data import (
 )
 from robustcheck.reporting.drawing import save, svg
 from robustcheck.reporting.palette import SHAPES
-from robustcheck.reporting.report import PointResult, Report, Result, Row
+from robustcheck.reporting.point_axis import Lines, PointAxis, Record
+from robustcheck.reporting.report import PointResult, Report, Result, Row, SensorSummary
 from robustcheck.reporting.verdict import current_activation, networks_each
 from robustcheck.reporting.wording import percent, plain, sensor_name
 
@@ -65,14 +64,14 @@ class Curve(Protocol):
 def report_charts(report: Report, wide: bool = True) -> dict[str, Any]:
     """Every chart that this report can fill, by name: `accuracy`, `difference`, `training`.
 
-    With several results the names end in the place of the result, counted from 1; an audit has one chart a model.
+    With several results the names end in the place of the result, counted from 1; an audit has one chart for each
+    model and axis, named as `axis.audit_views` says.
     `wide=False` gives charts for a screen 375 pixels wide.
     """
     charts: dict[str, Any] = {}
     if report.kind == "audit":
-        models = list(dict.fromkeys(result.model for result in report.results))
-        for index, model in enumerate(models, 1):
-            charts["accuracy" if len(models) == 1 else f"accuracy-{index}"] = audit_chart(report, model, wide)
+        for name, results in audit_views(report).items():
+            charts[name] = audit_chart(report, results, wide)
     else:
         for index, result in enumerate(report.results, 1):
             end = "" if len(report.results) == 1 else f"-{index}"
@@ -83,9 +82,11 @@ def report_charts(report: Report, wide: bool = True) -> dict[str, Any]:
 
 
 def accuracy_chart(report: Report, result: Result, wide: bool = True) -> Any:
-    """Accuracy against error probability, a line an activation, with clean and quantised-only accuracy at the left.
+    """Accuracy against the operating point, a line an activation, with clean and quantised-only accuracy beside.
 
-    Bands are over trained networks; where each activation has one network, over test samples. None without rows.
+    Of a camera, the EP at each exposure is written below it, and the operating points that the profile names are
+    marked; of a LIDAR those too. Bands are over trained networks; where each activation has one network, over test
+    samples. None without rows.
     """
     names = [each.spec for each in report.activations]
     lines = {name: [(each, row) for each in result.points for row in _rows(each, name)] for name in names}
@@ -94,25 +95,25 @@ def accuracy_chart(report: Report, result: Result, wide: bool = True) -> Any:
     networks = max((networks_each(each.comparison) for each in result.points), default=0)
     over = f"{networks} trained networks" if networks > 1 else "test samples and draws, these networks only"
     subtitle = f"{_place(result)}; band: 95 % interval over {over}"
-    return _accuracy_lines(lines, labels, report.data.chance, subtitle, wide)
+    return _accuracy_lines(axis_of(result), lines, labels, [result.sensor], report.data.chance, subtitle, wide)
 
 
-def audit_chart(report: Report, model: str, wide: bool = True) -> Any:
-    """Accuracy of one model against error probability, a line a sensor. None without rows."""
-    results = [result for result in report.results if result.model == model]
+def audit_chart(report: Report, results: Sequence[Result], wide: bool = True) -> Any:
+    """Accuracy of one model against operating points on one axis, a line a sensor. None without rows."""
     lines = {
         result.sensor.key: [(each, row) for each in result.points for row in each.comparison.rows[:1]]
         for result in results
     }
     labels = {result.sensor.key: sensor_name(result.sensor) for result in results}
-    subtitle = f"{model} as it is; band: 95 % interval over test samples and draws, this network only"
-    return _accuracy_lines(lines, labels, report.data.chance, subtitle, wide)
+    subtitle = f"{results[0].model} as it is; band: 95 % interval over test samples and draws, this network only"
+    sensors = [result.sensor for result in results]
+    return _accuracy_lines(axis_of(results[0]), lines, labels, sensors, report.data.chance, subtitle, wide)
 
 
 def difference_chart(report: Report, result: Result, wide: bool = True) -> Any:
-    """Each activation minus the current one at each EP, with intervals that hold for all pairs at once.
+    """Each activation minus the current one at each operating point, with intervals that hold for all pairs at once.
 
-    None where nothing can be compared: no current activation, one network each, or no EP.
+    None where nothing can be compared: no current activation, one network each, or no noise.
     """
     current = current_activation(report, result)
     if current is None:
@@ -126,7 +127,7 @@ def difference_chart(report: Report, result: Result, wide: bool = True) -> Any:
 
     def panel(name: str, x_axis: dict[str, Any], y_axis: dict[str, Any]) -> Any:
         base = alt.Chart(_data(found[name]))
-        x = alt.X("ep:N", sort=None, axis=alt.Axis(labelAngle=0, **x_axis))
+        x = alt.X("at:N", sort=None, axis=alt.Axis(labelAngle=0, **x_axis))
         y = alt.Y("difference:Q", scale=scale, axis=alt.Axis(tickCount=5, **y_axis))
         colour = _colour(names)
         return alt.layer(
@@ -138,7 +139,7 @@ def difference_chart(report: Report, result: Result, wide: bool = True) -> Any:
             .encode(x=x, y=y),
         )
 
-    chart = _panels(panel, list(found), wide, 110, x_title="error probability (EP)", y_title="points")
+    chart = _panels(panel, list(found), wide, 110, x_title=axis_of(result).title, y_title="points")
     return chart.properties(
         title=alt.Title(
             plain(f"Difference from {current}, the current activation"),
@@ -159,7 +160,12 @@ def training_chart(report: Report, result: Result, wide: bool = True) -> Any:
     scale = _scale([*everything, chance] if shown else everything, "accuracy", "accuracy", margin=0.04)
     trained_at = list(dict.fromkeys(str(record["trained"]) for record in everything))
     epochs = alt.Scale(domain=[1, max(2, *(int(record["epoch"] or 1) for record in everything))], nice=False)
-    legend = alt.Legend(orient="bottom", title="trained at EP", symbolType="stroke", columns=8 if wide else 4)
+    legend = alt.Legend(
+        orient="bottom",
+        title="trained at EP" if asked_in(report) == "EP" else "trained at",
+        symbolType="stroke",
+        columns=8 if wide else 4,
+    )
     by_ep = alt.Color("trained:N", sort=trained_at, legend=legend, scale=alt.Scale(domain=trained_at))
     dash = alt.Scale(domain=[True, False], range=[[1, 0], [5, 3]])
 
@@ -225,20 +231,26 @@ def title_of(chart: Any) -> tuple[str, str]:
     return title["text"], title["subtitle"]
 
 
-def _accuracy_lines(lines: Lines, labels: Mapping[str, str], chance: float, subtitle: str, wide: bool) -> Any:
-    axis = EpAxis.of(lines, wide)
-    if axis is None:
+def _accuracy_lines(
+    axis: Axis,
+    lines: Lines,
+    labels: Mapping[str, str],
+    sensors: Sequence[SensorSummary],
+    chance: float,
+    subtitle: str,
+    wide: bool,
+) -> Any:
+    points = PointAxis.of(lines, axis, wide)
+    if points is None:
         return None
     names = [plain(labels[name]) for name in lines]
-    records = accuracy_records(lines, labels, axis)
+    records = accuracy_records(lines, labels, points)
     bottom, top = accuracy_range(records, chance)
     width, height = (620, 360) if wide else (268, 250)
-    x = alt.X(
-        "x:Q",
-        title="error probability (EP)",
-        scale=alt.Scale(domain=[axis.low, axis.high], nice=False, zero=False),
-        axis=alt.Axis(values=axis.ticks, labelExpr=axis.label_expression(wide), grid=False),
-    )
+    kind = {"type": "log"} if axis.log else {"zero": False}
+    x_scale = alt.Scale(domain=[points.low, points.high], nice=False, **kind)
+    x_axis = alt.Axis(values=points.ticks(wide), labelExpr=points.label_expression(wide), grid=False)
+    x = alt.X("x:Q", title=axis.full_title, scale=x_scale, axis=x_axis)
     scale = alt.Scale(domain=[bottom, top], nice=False, zero=False)
     y = alt.Y("accuracy:Q", title="accuracy [%]", scale=scale, axis=alt.Axis(tickCount=6))
     lower = alt.Y("lower:Q", scale=scale)
@@ -257,15 +269,40 @@ def _accuracy_lines(lines: Lines, labels: Mapping[str, str], chance: float, subt
     if shown:
         guess = alt.Chart(_data([{"chance": in_percent(chance)}])).mark_rule(style="chance")
         layers.insert(0, guess.encode(y=alt.Y("chance:Q", scale=scale)))
+    layers[:0] = _named_points(points, sensors, names, x_scale, width)
     if wide:
         layers += _end_labels(end_labels(records, 15 * (top - bottom) / height, (bottom, top)), names, scale, width)
     return alt.layer(*layers).properties(
         width=width,
         height=height,
         title=alt.Title(
-            "Accuracy against error probability", subtitle=plain(f"{subtitle}; {_chance_words(shown, chance)}")
+            f"Accuracy against {axis.subject}", subtitle=plain(f"{subtitle}; {_chance_words(shown, chance)}")
         ),
     )
+
+
+def _named_points(
+    points: PointAxis, sensors: Sequence[SensorSummary], names: Sequence[str], scale: Any, width: int
+) -> list[Any]:
+    """Upright lines at the operating points that profiles name, with the names above; in the colour of their sensor
+    where the sensors of the chart differ in them.
+    """
+    records = points.in_rows(points.named(sensors), width)
+    layers = []
+    for row in sorted({int(record["row"] or 0) for record in records}):
+        for common in (True, False):
+            here = [
+                {**record, "series": None if common else names[int(record["sensor"] or 0)]}
+                for record in records
+                if record["row"] == row and (record["sensor"] is None) == common
+            ]
+            if not here:
+                continue
+            base = alt.Chart(_data(here)).encode(x=alt.X("at:Q", scale=scale))
+            rule = base.mark_rule(style="named", y=-16 - 13 * row, y2="height")
+            text = base.mark_text(style="named", align="left", dx=3, y=-10 - 13 * row).encode(text="name:N")
+            layers += [rule, text] if common else [each.encode(color=_colour(names)) for each in (rule, text)]
+    return layers
 
 
 def _end_labels(labels: Sequence[Record], names: Sequence[str], scale: Any, width: int) -> list[Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
+from robustcheck.reporting.axis import noisy_points
 from robustcheck.reporting.report import PointResult, Precision, Report, Result
 from robustcheck.reporting.tables import Line, Table
-from robustcheck.reporting.verdict import ep_points
 from robustcheck.reporting.wording import counted, plain, result_name
 
 
@@ -57,7 +57,7 @@ def draw_errors(report: Report) -> Table | None:
     several = len(report.results) > 1
     lines = []
     for result in report.results:
-        for _, each in ep_points(result):
+        for _, each in noisy_points(result):
             here = [row.precision for row in each.comparison.rows if row.precision is not None]
             if not here:
                 continue
@@ -93,7 +93,7 @@ def draw_errors(report: Report) -> Table | None:
 
 def _each(report: Report) -> Iterator[tuple[Result, PointResult, Precision]]:
     for result in report.results:
-        for _, each in ep_points(result):
+        for _, each in noisy_points(result):
             for row in each.comparison.rows:
                 if row.precision is not None:
                     yield result, each, row.precision

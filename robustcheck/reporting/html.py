@@ -10,10 +10,11 @@ from markupsafe import Markup
 
 from robustcheck.content import shelf
 from robustcheck.reporting import charts, palette
+from robustcheck.reporting.axis import audit_views, axis_of, is_noisy, ordered
 from robustcheck.reporting.particulars import Particular, particulars, provenance
 from robustcheck.reporting.report import Report, Result
 from robustcheck.reporting.summary import passages
-from robustcheck.reporting.tables import Table, audit, ordered, overview, point_caption, ranking
+from robustcheck.reporting.tables import Table, area_mean, audit, overview, point_caption, ranking
 from robustcheck.reporting.wording import plain, result_name
 
 _MOST_CHART_BYTES = 900_000
@@ -100,11 +101,12 @@ def render_html(report: Report) -> str:
 def _parts(report: Report, budget: _Budget) -> Iterator[Part]:
     figures = _figures(report, budget)
     if report.kind == "audit":
+        views = audit_views(report)
         models = list(dict.fromkeys(result.model for result in report.results))
         for index, model in enumerate(models, 1):
-            end = "" if len(models) == 1 else f"-{index}"
             heading = "Results" if len(models) == 1 else plain(model)
-            drawn = tuple(figures[name] for name in (f"accuracy{end}",) if name in figures)
+            names = [name for name, results in views.items() if results[0].model == model]
+            drawn = tuple(figures[name] for name in names if name in figures)
             yield Part(heading, f"result-{index}", drawn, audit(report, model), ())
         return
     for index, result in enumerate(report.results, 1):
@@ -122,12 +124,12 @@ def _parts(report: Report, budget: _Budget) -> Iterator[Part]:
 
 def _rankings(report: Report, result: Result) -> list[Table]:
     points = ordered(result)
-    noisy = [each for each in points if each.point.kind == "ep"]
-    still = [each for each in points if each.point.kind != "ep"]
+    noisy = [each for each in points if is_noisy(each.point)]
+    still = [each for each in points if not is_noisy(each.point)]
     tables = [ranking(report, result, each.comparison, point_caption(each.point)) for each in noisy]
     if result.area is not None:
         tables.append(
-            ranking(report, result, result.area, "Area under the accuracy–EP curve: mean accuracy over the EP range")
+            ranking(report, result, result.area, f"Area under the {axis_of(result).curve}: {area_mean(result)}")
         )
     return tables + [ranking(report, result, each.comparison, point_caption(each.point)) for each in still]
 

@@ -6,10 +6,11 @@ import html
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from robustcheck.reporting.axis import audit_views, axis_of, ordered
 from robustcheck.reporting.particulars import Particular, particulars, provenance
 from robustcheck.reporting.report import Report, Result
 from robustcheck.reporting.summary import passages
-from robustcheck.reporting.tables import Line, Table, audit, ordered, overview, point_caption, ranking
+from robustcheck.reporting.tables import Line, Table, audit, overview, point_caption, ranking
 from robustcheck.reporting.wording import plain, result_name
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#$])")
@@ -33,9 +34,11 @@ def _blocks(report: Report, charts: Mapping[str, str]) -> Iterator[str]:
         yield "\n".join(f"- {escape(sentence)}" for sentence in passage.sentences)
     if report.kind == "audit":
         models = list(dict.fromkeys(result.model for result in report.results))
-        for index, model in enumerate(models, 1):
+        for model in models:
             yield "## Results" if len(models) == 1 else f"## {escape(model)}"
-            yield from _pictures(charts, index, len(models))
+            for name, results in audit_views(report).items():
+                if results[0].model == model:
+                    yield from _picture(charts, name, f"Accuracy against {axis_of(results[0]).subject}")
             yield from _table(audit(report, model))
     else:
         for index, result in enumerate(report.results, 1):
@@ -48,26 +51,23 @@ def _blocks(report: Report, charts: Mapping[str, str]) -> Iterator[str]:
 
 
 def _result(report: Report, result: Result, charts: Mapping[str, str], index: int) -> Iterator[str]:
-    yield from _pictures(charts, index, len(report.results))
+    end = "" if len(report.results) == 1 else f"-{index}"
+    yield from _picture(charts, f"accuracy{end}", f"Accuracy against {axis_of(result).subject}")
+    yield from _picture(charts, f"difference{end}", "Difference from the current activation")
+    yield from _picture(charts, f"training{end}", "Validation accuracy under noise while training")
     yield from _table(overview(report, result))
     details: list[str] = []
     for each in ordered(result):
         details += _table(ranking(report, result, each.comparison, point_caption(each.point)))
     if result.area is not None:
-        details += _table(ranking(report, result, result.area, "Area under the accuracy–EP curve"))
+        details += _table(ranking(report, result, result.area, f"Area under the {axis_of(result).curve}"))
     if details:
         yield _folded("Ranking at each operating point", details)
 
 
-def _pictures(charts: Mapping[str, str], index: int, of: int) -> Iterator[str]:
-    end = "" if of == 1 else f"-{index}"
-    for kind, alternative in (
-        ("accuracy", "Accuracy against error probability"),
-        ("difference", "Difference from the current activation"),
-        ("training", "Validation accuracy under noise while training"),
-    ):
-        if f"{kind}{end}" in charts:
-            yield f"![{alternative}](<{charts[f'{kind}{end}']}>)"
+def _picture(charts: Mapping[str, str], name: str, alternative: str) -> Iterator[str]:
+    if name in charts:
+        yield f"![{alternative}](<{charts[name]}>)"
 
 
 def _particular(each: Particular) -> list[str]:

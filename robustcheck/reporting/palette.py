@@ -100,6 +100,7 @@ def config(theme: Theme) -> dict[str, Any]:
             "zero": {"color": colour["quiet"], "strokeWidth": 1},
             "leader": {"color": colour["quiet"], "strokeWidth": 0.7},
             "label": {"color": colour["ink"], "fontSize": 12},
+            "named": {"color": colour["quiet"], "strokeWidth": 0.8, "strokeDash": [5, 4], "fontSize": 11},
             "paper": {"color": colour["paper"]},
         },
     }

@@ -8,11 +8,13 @@ from typing import Any
 
 from robustcheck.reporting.draw_errors import draw_errors
 from robustcheck.reporting.report import ModelSummary, Report, SensorSummary
+from robustcheck.reporting.sensor_tables import sensor_tables
 from robustcheck.reporting.tables import Line, Table, learning_rates
 from robustcheck.reporting.wording import NONE, counted, listed, number, percent, plain, setting
 
 _LONGEST = 1000
 _FORMS = {"aod": "noise, clamp, round (AOD)", "doa": "clamp, round, noise (DOA)"}
+_KINDS = {"camera": "camera", "lidar": "LIDAR"}
 _RANGES = {"unit": "as published, [−1, 1]", "calibrated": "calibrated on training data, for each site"}
 
 
@@ -35,7 +37,10 @@ def particulars(report: Report) -> tuple[Particular, ...]:
         Particular("What was swapped where", tables=_swaps(report)) if report.kind == "compare" else None,
         *(Particular(_titled("Model", each.key, report.models), _model(each)) for each in report.models),
         Particular("Data", _data(report)),
-        *(Particular(_titled("Sensor", each.key, list(sensors)), _sensor(each)) for each in sensors),
+        *(
+            Particular(_titled("Sensor", each.key, list(sensors)), _sensor(each), tuple(sensor_tables(report, each)))
+            for each in sensors
+        ),
         Particular("How it was trained", _facts(report.policy)) if _trained(report) else None,
         Particular("What could not be finished", tables=(_failures(report),)) if report.failures else None,
     ]
@@ -123,14 +128,38 @@ def _data(report: Report) -> tuple[tuple[str, str], ...]:
 
 
 def _sensor(sensor: SensorSummary) -> tuple[tuple[str, str], ...]:
+    real = sensor.kind != "converter"
     return (
         ("sensor", plain(sensor.title)),
-        ("steps", f"{sensor.steps} ({number(sensor.bits)} bits: bits = log2(steps + 1))"),
+        *((("kind", _KINDS[sensor.kind]),) if real else ()),
+        _resolution(sensor),
         ("noise", setting(sensor)),
-        ("order", _FORMS[sensor.form]),
+        *(_specimen(sensor) if real else (("order", _FORMS[sensor.form]),)),
         *((("range in the network", _RANGES[sensor.range]),) if sensor.range else ()),
         *((("assumed, without a source", plain(listed(sensor.assumed, most=20))),) if sensor.assumed else ()),
         ("profile SHA-256", plain(sensor.profile_sha256)),
+    )
+
+
+def _resolution(sensor: SensorSummary) -> tuple[str, str]:
+    if sensor.kind == "lidar":
+        return "steps of range", f"{sensor.steps} up to the farthest"
+    return "steps", f"{sensor.steps} ({number(sensor.bits)} bits: bits = log2(steps + 1))"
+
+
+def _specimen(sensor: SensorSummary) -> tuple[tuple[str, str], ...]:
+    """What a study says of a camera or LIDAR."""
+    settings = ", ".join(f"{plain(name)} = {number(value)}" for name, value in sensor.settings.items())
+    moved = {"exposure": "the exposure", "bits": f"the resolution, at exposure {number(sensor.at_exposure)}"}
+    points = (
+        f"{plain(each.name)} {number(each.value)}" + ("" if each.ep is None else f" (EP {number(each.ep)})")
+        for each in sensor.operating_points
+    )
+    return (
+        *((("an EP moves", moved[sensor.vary]),) if sensor.vary else ()),
+        ("device seed", str(sensor.device_seed)),
+        ("set otherwise than the profile", settings or "nothing"),
+        ("operating points that the profile names", ", ".join(points) or NONE),
     )
 
 

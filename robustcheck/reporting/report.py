@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -29,15 +29,20 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class _WithPrecision(_Record):
-    """A record whose field `precision` is written only where a precision was asked for."""
+class _Sparse(_Record):
+    """A record whose later fields are written only where they say something: older reports keep their bytes."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset()
 
     @model_serializer(mode="wrap")
     def _serialised(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = write(self)
-        if document.get("precision") is None:
-            document.pop("precision", None)
-        return document
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in document.items()
+            if name not in self.sparse or getattr(self, name) != fields[name].get_default(call_default_factory=True)
+        }
 
 
 class Interval(_Record):
@@ -58,8 +63,10 @@ class Precision(_Record):
     sample_error: float = Field(description="over test samples, for these networks; more draws do not make it smaller")
 
 
-class Row(_WithPrecision):
+class Row(_Sparse):
     """One activation at one operating point."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset({"precision"})
 
     activation: str
     accuracy: float = Field(description="mean over trained networks, draws and test samples, 0 to 1")
@@ -100,21 +107,36 @@ class Comparison(_Record):
     seeds_needed: int | None = Field(description="seeds that would separate the best from the next with 80 % power")
 
 
-class OperatingPoint(_Record):
-    """A setting of the sensor: an error probability, or the channel off, or rounding without noise."""
+class OperatingPoint(_Sparse):
+    """A setting of the sensor: a value on its axis, or the channel off, or rounding without noise.
 
-    kind: Literal["ep", "clean", "quantised"]
-    ep: float | None = Field(description="ep_centre; null unless kind is ep")
-    ep_adc: float | None = Field(description="the same noise as a converter sees it; null unless kind is ep")
+    Of a camera, noise and error probabilities are those of a flat field at white.
+    """
+
+    sparse: ClassVar[frozenset[str]] = frozenset(
+        {"exposure", "bits", "signal", "data_ep", "range_ep", "intensity_ep", "named"}
+    )
+
+    kind: Literal["ep", "exposure", "signal", "clean", "quantised"] = Field(description="what was asked for")
+    ep: float | None = Field(description="ep_centre; null for a LIDAR, and where there is no noise")
+    ep_adc: float | None = Field(description="the same noise as a converter sees it; null where ep is")
     sigma: float | None = Field(description="noise scale in full scales of [0, 1]; 0 without noise")
     sigma_steps: float | None = Field(description="the same in steps (LSB)")
+    exposure: float | None = Field(default=None, description="share of a camera's full well that white fills")
+    bits: float | None = Field(default=None, description="resolution, where the operating point decides it")
+    signal: float | None = Field(default=None, description="share of a LIDAR's return signal that arrives")
+    data_ep: float | None = Field(default=None, description="mean ep_centre over the pixels of the test split")
+    range_ep: float | None = Field(default=None, description="ep_centre of a LIDAR's ranges at its reference return")
+    intensity_ep: float | None = Field(default=None, description="ep_centre of its intensities there")
+    named: str | None = Field(default=None, description="the profile's name for this operating point")
 
     @property
     def label(self) -> str:
-        """What a table calls it: `EP 0.5`, `clean`, `quantised only`."""
-        if self.kind == "ep":
-            return f"EP {self.ep:g}"
-        return "quantised only" if self.kind == "quantised" else "clean"
+        """What a table calls it: `EP 0.5`, `exposure 0.1`, `signal 0.3`, `clean`, `quantised only`."""
+        value = {"ep": self.ep, "exposure": self.exposure, "signal": self.signal}.get(self.kind)
+        if value is None:
+            return "quantised only" if self.kind == "quantised" else "clean"
+        return f"EP {value:g}" if self.kind == "ep" else f"{self.kind} {value:g}"
 
 
 class PointResult(_Record):
@@ -124,8 +146,30 @@ class PointResult(_Record):
     comparison: Comparison
 
 
-class SensorSummary(_Record):
+class NumberSummary(_Record):
+    """A number of a profile."""
+
+    name: str
+    value: str = Field(description="with its unit")
+    kind: str
+    status: Literal["measured", "datasheet", "derived", "modelled", "assumed"]
+    source: str
+
+
+class NamedPoint(_Record):
+    """An operating point that the profile names."""
+
+    name: str
+    value: float = Field(description="an exposure or a signal")
+    ep: float | None = Field(description="ep_centre there; null for a LIDAR")
+
+
+class SensorSummary(_Sparse):
     """The sensor as the study used it."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset(
+        {"kind", "settings", "vary", "at_exposure", "device_seed", "numbers", "operating_points"}
+    )
 
     key: str = Field(description="unique in the report, e.g. adc-4bit/16 steps")
     name: str
@@ -138,6 +182,13 @@ class SensorSummary(_Record):
     placement: Literal["sensor", "network"]
     range: Literal["unit", "calibrated"] | None = Field(description="null for placement sensor")
     assumed: tuple[str, ...] = Field(description="numbers of the profile that have no source")
+    kind: Literal["converter", "camera", "lidar"] = "converter"
+    settings: dict[str, float] = Field(default={}, description="numbers of the profile that the study set otherwise")
+    vary: Literal["exposure", "bits"] | None = Field(default=None, description="what an EP moves in a camera")
+    at_exposure: float | None = Field(default=None, description="where it moves the bits")
+    device_seed: int | None = Field(default=None, description="which specimen of a camera or LIDAR")
+    numbers: tuple[NumberSummary, ...] = Field(default=(), description="of a camera or LIDAR")
+    operating_points: tuple[NamedPoint, ...] = Field(default=(), description="that the profile of such a one names")
 
 
 class SiteSummary(_Record):
@@ -234,7 +285,7 @@ class Predictions(_Record):
     """Which test samples one network got right at one operating point."""
 
     cell: str
-    point: str = Field(description="`ep=0.5`, `clean` or `quantised`")
+    point: str = Field(description="`ep=0.5`, `exposure=0.1`, `signal=0.3`, `clean` or `quantised`")
     draws: int
     correct: str = Field(description="base64 of zlib of numpy.packbits of bool (draws, samples), row-major")
 
@@ -246,7 +297,7 @@ class Result(_Record):
     sensor: SensorSummary
     points: tuple[PointResult, ...]
     area: Comparison | None = Field(
-        description="mean accuracy over the EP range (trapezoid / width); absent for one EP"
+        description="mean accuracy over the EPs, or the logarithms of exposures or signals (trapezoid / width)"
     )
 
 
@@ -258,12 +309,14 @@ class Failure(_Record):
     error: str
 
 
-class Report(_WithPrecision):
+class Report(_Sparse):
     """The whole document; see the module's docstring and the JSON Schema that `json_schema()` gives.
 
     >>> sorted(json_schema()["required"])[:4]
     ['activations', 'data', 'draws', 'failures']
     """
+
+    sparse: ClassVar[frozenset[str]] = frozenset({"precision"})
 
     schema_version: Literal[1]
     kind: Literal["audit", "compare"]

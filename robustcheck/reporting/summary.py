@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from robustcheck.reporting.audit_summary import audit_certainty, audited
+from robustcheck.reporting.axis import Axis, asked_in, axis_of, is_noisy, noisy_points, trained_at, words_of
 from robustcheck.reporting.draw_errors import draw_error_sentences, draws_taken
-from robustcheck.reporting.report import PointResult, Report, Result
-from robustcheck.reporting.verdict import current_activation, difference_from, ep_points, networks_each, verdict
-from robustcheck.reporting.wording import (
-    at_eps,
-    counted,
-    listed,
-    number,
-    percent,
-    plain,
-    result_name,
-    sensor_name,
-    setting,
-)
+from robustcheck.reporting.report import OperatingPoint, PointResult, Report, Result
+from robustcheck.reporting.verdict import current_activation, difference_from, networks_each, verdict
+from robustcheck.reporting.wording import counted, listed, number, percent, plain, result_name, sensor_name, setting
 
 _TRAINED = {
     "scratch": "each trained from scratch",
     "finetune": "each fine-tuned from the given weights",
     "none": "each swapped in without any training",
 }
-_NOTABLE_LOSS = 0.05
 _MANY_SEEDS = 200
 _SECOND_LOOK = (
     "Adding seeds to a study and testing again is a second look, and no longer errs in 5 % of the cases only: decide on"
     " the number beforehand."
 )
+_NEXT = "To learn whether another activation holds longer here, run robustcheck compare on the same model."
 
 
 @dataclass(frozen=True)
@@ -53,15 +45,15 @@ def passages(report: Report) -> tuple[Passage, ...]:
     if report.kind == "audit":
         found = (
             Passage("What was tested", (_tested(report),)),
-            Passage("The answer", tuple(_audited(report, result) for result in report.results)),
-            Passage("How sure this is", _audit_certainty(report)),
-            Passage("What to do", tuple(_audit_advice(report))),
+            Passage("The answer", tuple(audited(report, result) for result in report.results)),
+            Passage("How sure this is", (*audit_certainty(report), *_assumed(report))),
+            Passage("What to do", (*_unfinished(report), _NEXT)),
         )
     else:
         found = (
             Passage("What was tested", (_tested(report),)),
             Passage("The answer", tuple(_each(report, _answer))),
-            Passage("How sure this is", (*_each(report, _power), *_certainty(report))),
+            Passage("How sure this is", (*_each(report, _power), *_certainty(report), *_assumed(report))),
             Passage("What to do", (*_each(report, _advice), *_selection(report), *_chores(report))),
         )
     return tuple(Passage(each.heading, tuple(map(plain, each.sentences))) for each in found if each.sentences)
@@ -84,11 +76,11 @@ def _tested(report: Report) -> str:
         for each in report.results
     )
     on = listed(sensors, most=4) + (f", {noises[0]}" if len(noises) == 1 else "")
-    eps = sorted({ep for result in report.results for ep, _ in ep_points(result)})
     samples = report.data.counts.get("test")
+    at = words_of(each.point for result in report.results for each in result.points)
     where = (
         f"accuracy on {counted(samples, 'test sample') if samples else 'the test samples'} of {report.data.name}"
-        f" with {draws_taken(report)} a sample{f', at {at_eps(eps)}' if eps else ''}."
+        f" with {draws_taken(report)} a sample{f', at {at}' if at else ''}."
     )
     if report.kind == "audit":
         return f"{listed(models)} as it is, without training, on {on}: {where}"
@@ -107,50 +99,51 @@ def _tested(report: Report) -> str:
 
 
 def _answer(report: Report, result: Result) -> Iterator[str]:
-    noisy = ep_points(result)
+    axis, noisy = axis_of(result), [each for _, each in noisy_points(result)]
     if not noisy:
         return
-    if not any(each.comparison.pairs for _, each in noisy):
-        yield verdict(noisy[0][1].comparison)
+    if not any(each.comparison.pairs for each in noisy):
+        yield verdict(noisy[0].comparison)
         return
-    won: dict[str, list[float]] = defaultdict(list)
-    tied: dict[tuple[str, ...], list[float]] = defaultdict(list)
-    for ep, each in noisy:
+    won: dict[str, list[OperatingPoint]] = defaultdict(list)
+    tied: dict[tuple[str, ...], list[OperatingPoint]] = defaultdict(list)
+    for each in noisy:
         if each.comparison.winner is not None:
-            won[each.comparison.winner].append(ep)
+            won[each.comparison.winner].append(each.point)
         else:
-            tied[_in_order(report, each.comparison.leaders)].append(ep)
-    for name, eps in won.items():
-        yield f"{name} wins at {_where(eps, noisy)}: there it is significantly better than every other activation."
-    everybody = len(noisy[0][1].comparison.rows)
-    for leaders, eps in tied.items():
+            tied[_in_order(report, each.comparison.leaders)].append(each.point)
+    for name, points in won.items():
+        where = _where(axis, points, noisy)
+        yield f"{name} wins at {where}: there it is significantly better than every other activation."
+    everybody = len(noisy[0].comparison.rows)
+    for leaders, points in tied.items():
         all_tied = len(leaders) == everybody
         who = f"all {everybody} activations are tied" if all_tied else f"{listed(leaders)} are tied for the lead"
-        yield f"At {_where(eps, noisy)} there is no significant winner: {who}."
+        yield f"At {_where(axis, points, noisy)} there is no significant winner: {who}."
     current = current_activation(report, result)
     if current is not None:
-        yield from _standing(noisy, current)
+        yield from _standing(axis, noisy, current)
     if result.area is not None:
-        yield f"By area under the accuracy–EP curve: {_lower_first(verdict(result.area))}"
+        yield f"By area under the {axis.curve}: {_lower_first(verdict(result.area))}"
 
 
-def _standing(noisy: list[tuple[float, PointResult]], current: str) -> Iterator[str]:
+def _standing(axis: Axis, noisy: Sequence[PointResult], current: str) -> Iterator[str]:
     gaps = [
-        (ep, pair)
-        for ep, each in noisy
+        (each.point, pair)
+        for each in noisy
         if (pair := difference_from(each.comparison, each.comparison.rows[0].activation, current)) is not None
     ]
     if not gaps:
-        yield f"{current}, the current activation, has the highest mean at every EP."
+        yield f"{current}, the current activation, has the highest mean at every {axis.short}."
         return
-    worse = [(ep, pair) for ep, pair in gaps if pair.significant and pair.difference > 0]
-    ep, pair = max(worse or gaps, key=lambda item: item[1].difference)
+    worse = [(point, pair) for point, pair in gaps if pair.significant and pair.difference > 0]
+    point, pair = max(worse or gaps, key=lambda item: item[1].difference)
     size = (
-        f"{percent(pair.difference)} points below {pair.a} at EP {ep:g}"
+        f"{percent(pair.difference)} points below {pair.a} at {axis.place(point)}"
         f" (interval for all pairs at once: {percent(pair.lower)} to {percent(pair.upper)})"
     )
     if worse:
-        where = _where([ep for ep, _ in worse], noisy)
+        where = _where(axis, [point for point, _ in worse], noisy)
         yield (
             f"{current}, the current activation, is significantly worse than the highest mean at {where};"
             f" the largest such difference is {size}."
@@ -165,34 +158,35 @@ def _standing(noisy: list[tuple[float, PointResult]], current: str) -> Iterator[
 
 
 def _power(_: Report, result: Result) -> Iterator[str]:
-    noisy = ep_points(result)
-    seen = [each.comparison.detectable_difference for _, each in noisy]
+    axis, noisy = axis_of(result), [each for _, each in noisy_points(result)]
+    seen = [each.comparison.detectable_difference for each in noisy]
     sizes = sorted({percent(size) for size in seen if size is not None}, key=float)
-    count = counted(networks_each(noisy[0][1].comparison), "seed") if noisy else ""
+    count = counted(networks_each(noisy[0].comparison), "seed") if noisy else ""
     if sizes:
-        size = f"{sizes[0]} points" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} points, depending on the EP,"
+        size = (
+            f"{sizes[0]} points"
+            if len(sizes) == 1
+            else f"{sizes[0]} to {sizes[-1]} points, depending on the {axis.short},"
+        )
         yield f"With {count}, a difference of {size} is detected with 80 % power; smaller ones can exist unseen."
-    blind = [ep for ep, each in noisy if each.comparison.pairs and each.comparison.detectable_difference is None]
+    blind = [each.point for each in noisy if each.comparison.pairs and each.comparison.detectable_difference is None]
     if blind:
-        yield f"At {_where(blind, noisy)} {count} could not have shown any difference: networks differ too much."
-    needed = {
-        ep: each.comparison.seeds_needed
-        for ep, each in noisy
-        if each.comparison.winner is None and each.comparison.seeds_needed is not None
-    }
+        yield f"At {_where(axis, blind, noisy)} {count} could not have shown any difference: networks differ too much."
+    needed: dict[str, list[OperatingPoint]] = defaultdict(list)
+    for each in noisy:
+        if each.comparison.winner is None and each.comparison.seeds_needed is not None:
+            needed[_seeds(each.comparison.seeds_needed)].append(each.point)
     if needed:
-        sizes_at: dict[str, list[float]] = defaultdict(list)
-        for ep, seeds in needed.items():
-            sizes_at[_seeds(seeds)].append(ep)
-        each_ep = "; ".join(f"{seeds} at {_where(eps, noisy)}" for seeds, eps in sizes_at.items())
-        yield f"Seeds that would separate the two highest means, if their difference is what it seems: {each_ep}."
+        counts = "; ".join(f"{seeds} at {_where(axis, points, noisy)}" for seeds, points in needed.items())
+        yield f"Seeds that would separate the two highest means, if their difference is what it seems: {counts}."
 
 
 def _certainty(report: Report) -> Iterator[str]:
-    if any(row.networks for result in report.results for _, each in ep_points(result) for row in each.comparison.rows):
+    noisy = [each for result in report.results for each in result.points if is_noisy(each.point)]
+    if any(row.networks for each in noisy for row in each.comparison.rows):
         yield (
             "The unit is the trained network: intervals are over the networks of an activation, one a seed, and"
-            " differences are corrected for all pairs at one EP, not across EPs."
+            f" differences are corrected for all pairs at one {asked_in(report)}, not across {asked_in(report)}s."
         )
     total = len(report.training)
     if total and report.policy.get("mode") != "none":
@@ -240,37 +234,39 @@ def _learning_rates(report: Report) -> Iterator[str]:
 
 
 def _advice(report: Report, result: Result) -> Iterator[str]:
-    noisy = [(ep, each.comparison) for ep, each in ep_points(result) if each.comparison.pairs]
+    noisy = [each for _, each in noisy_points(result) if each.comparison.pairs]
     if not noisy:
         return
-    current = current_activation(report, result)
-    won: dict[str, list[float]] = defaultdict(list)
-    swap: dict[tuple[str, ...], list[float]] = defaultdict(list)
-    keep: list[float] = []
-    for ep, comparison in noisy:
+    axis, current = axis_of(result), current_activation(report, result)
+    won: dict[str, list[OperatingPoint]] = defaultdict(list)
+    swap: dict[tuple[str, ...], list[OperatingPoint]] = defaultdict(list)
+    keep: list[OperatingPoint] = []
+    for each in noisy:
+        comparison = each.comparison
         if comparison.winner is not None and comparison.winner != current:
-            won[comparison.winner].append(ep)
+            won[comparison.winner].append(each.point)
         elif current is None:
             continue
         elif current in comparison.leaders:
-            keep.append(ep)
+            keep.append(each.point)
         else:
-            swap[_in_order(report, comparison.leaders)].append(ep)
-    for name, eps in won.items():
-        yield f"At {at_eps(eps)} {name} did significantly better than all others on the test split."
-    for leaders, eps in swap.items():
-        yield f"At {at_eps(eps)} {current} falls behind {listed(leaders)}; which of these to swap in is open."
+            swap[_in_order(report, comparison.leaders)].append(each.point)
+    for name, points in won.items():
+        yield f"At {axis.places(points)} {name} did significantly better than all others on the test split."
+    for leaders, points in swap.items():
+        yield f"At {axis.places(points)} {current} falls behind {listed(leaders)}; which of these to swap in is open."
     if keep:
-        yield f"At {at_eps(keep)} these data do not show that replacing {current} helps."
+        yield f"At {axis.places(keep)} these data do not show that replacing {current} helps."
     behind = [
         pair.seeds_needed
-        for _, each in noisy
+        for comparison in (each.comparison for each in noisy)
         if current is not None
-        and (pair := difference_from(each, each.rows[0].activation, current)) is not None
+        and (pair := difference_from(comparison, comparison.rows[0].activation, current)) is not None
         and not pair.significant
         and pair.seeds_needed is not None
     ]
-    needed = [each.seeds_needed for _, each in noisy if each.winner is None and each.seeds_needed is not None]
+    open_ones = [each.comparison.seeds_needed for each in noisy if each.comparison.winner is None]
+    needed = [seeds for seeds in open_ones if seeds is not None]
     if behind and report.seeds < min(behind) <= _MANY_SEEDS:
         yield (
             f"To learn whether {current} falls behind the highest mean, plan a study with about --seeds {min(behind)}."
@@ -293,7 +289,9 @@ def _selection(report: Report) -> Iterator[str]:
         means = {name: fmean(accuracies) for name, accuracies in by_name.items()}
         top = max(means.values())
         names = [name for name, mean in means.items() if mean == top]
-        where = {"mixed": "trained over mixed EPs", "none": "not trained"}.get(train_ep, f"trained at EP {train_ep}")
+        where = {"mixed": f"trained over mixed {asked_in(report)}s", "none": "not trained"}.get(
+            train_ep, f"trained at {trained_at(train_ep)}"
+        )
         place = f"{model} on {sensor}, {where}" if len(report.results) > 1 else where
         firsts[listed(names)].append(f"{place}: {percent(top)} %")
     if len(report.activations) > 1 and firsts:
@@ -306,75 +304,23 @@ def _chores(report: Report) -> Iterator[str]:
         untrained = report.policy.get("mode") == "none"
         how = "--train finetune" if untrained else "--seeds 5"
         yield f"Train several networks an activation ({how}) before choosing one."
+    yield from _unfinished(report)
+
+
+def _unfinished(report: Report) -> Iterator[str]:
     if report.failures:
-        yield _unfinished(report)
+        cells = counted(len(report.failures), "cell")
+        yield f"{cells} could not be finished (see the failures): run the command again."
 
 
-def _audited(report: Report, result: Result) -> str:
-    noisy = [(ep, each.comparison.rows[0].accuracy) for ep, each in ep_points(result) if each.comparison.rows]
-    still = {
-        each.point.kind: each.comparison.rows[0].accuracy
-        for each in result.points
-        if each.point.ep is None and each.comparison.rows
-    }
-    parts = [
-        f"{percent(accuracy)} % {'clean' if kind == 'clean' else 'quantised only'}" for kind, accuracy in still.items()
-    ]
-    if noisy:
-        parts.append(f"{percent(noisy[0][1])} % at EP {noisy[0][0]:g}")
-    if len(noisy) > 1:
-        parts.append(f"{percent(noisy[-1][1])} % at EP {noisy[-1][0]:g}")
-    text = f"{result_name(report, result)}: {listed(parts)}"
-    clean = still.get("clean")
-    if clean is None or not noisy:
-        return f"{text}."
-    lows = [
-        row.samples.lower
-        for each in result.points
-        if each.point.kind == "clean"
-        for row in each.comparison.rows
-        if row.samples
-    ]
-    if lows and min(lows) <= report.data.chance:
-        return f"{text}. Clean, it does not do better than guessing beyond doubt, so nothing can be said about noise."
-    held = [ep for index, (ep, _) in enumerate(noisy) if all(clean - a <= _NOTABLE_LOSS for _, a in noisy[: index + 1])]
-    if len(held) == len(noisy):
-        return f"{text}; it stays within 5 points of its clean accuracy at every EP tested."
-    if held:
-        return f"{text}; it stays within 5 points of its clean accuracy up to EP {held[-1]:g}."
-    return f"{text}; it loses more than 5 points at every EP tested."
-
-
-def _audit_certainty(report: Report) -> tuple[str, ...]:
-    widths = [
-        row.samples.upper - row.samples.lower
-        for result in report.results
-        for each in result.points
-        for row in each.comparison.rows
-        if row.samples is not None
-    ]
-    size = f"; the widest is ± {percent(max(widths) / 2)} points" if widths else ""
-    return (
-        "One trained network was measured: the intervals cover test samples and noise draws for these networks only"
-        f" and say nothing about another training run{size}.",
-        *draw_error_sentences(report),
-        f"Guessing gives {percent(report.data.chance)} %.",
-        *(
-            f"No --weights were given for {model.key}: its own code made those measured, random unless it loads them."
-            for model in report.models
-            if model.weights is None
-        ),
-    )
-
-
-def _audit_advice(report: Report) -> Iterator[str]:
-    if report.failures:
-        yield _unfinished(report)
-    yield "To learn whether another activation holds longer here, run robustcheck compare on the same model."
-
-
-def _unfinished(report: Report) -> str:
-    return f"{counted(len(report.failures), 'cell')} could not be finished (see the failures): run the command again."
+def _assumed(report: Report) -> Iterator[str]:
+    """Which numbers of cameras and LIDARs have no source: all that was found rests on them."""
+    real = {each.sensor.key: each.sensor.assumed for each in report.results if each.sensor.kind != "converter"}
+    for names in dict.fromkeys(filter(None, real.values())):
+        keys = [key for key, assumed in real.items() if assumed == names]
+        whose = f" of {listed(keys)}" if len(report.results) > 1 else ""
+        short = dict.fromkeys("operating points" if "operating_points" in name else name for name in names)
+        yield f"Assumed numbers{whose}: {listed(short, most=30)} (no source: see the profile)."
 
 
 def _in_order(report: Report, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -382,8 +328,8 @@ def _in_order(report: Report, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (order.get(name, len(order)), name)))
 
 
-def _where(eps: list[float], noisy: list[tuple[float, PointResult]]) -> str:
-    return "every EP" if len(eps) == len(noisy) > 1 else at_eps(eps)
+def _where(axis: Axis, points: Sequence[OperatingPoint], noisy: Sequence[PointResult]) -> str:
+    return f"every {axis.short}" if len(points) == len(noisy) > 1 else axis.places(points)
 
 
 def _seeds(needed: int) -> str:

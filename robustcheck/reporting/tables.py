@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from robustcheck.reporting.report import Comparison, OperatingPoint, Pair, PointResult, Report, Result, Row
+from robustcheck.reporting.axis import asked_in, axis_of, ordered, trained_at
+from robustcheck.reporting.report import Comparison, OperatingPoint, Pair, Report, Result, Row
 from robustcheck.reporting.verdict import current_activation, difference_from, power, verdict
 from robustcheck.reporting.wording import (
     NONE,
@@ -73,7 +74,7 @@ def overview(report: Report, result: Result) -> Table:
         lines.append(Line((*cells, converged(report, result, each.spec)), (*marks, "")))
     notes = ["Accuracy in percent: mean over networks ± half the 95 % interval over networks."]
     if result.area is not None:
-        notes.append("Area: mean accuracy over the EP range (trapezoid rule).")
+        notes.append(f"Area: {area_mean(result)} (trapezoid rule).")
     if result.sensor.placement == "network" and any(each.point.kind == "clean" for each in result.points):
         notes.append(
             "Clean: all converters off, their clamps too; networks that were trained behind them have not met that."
@@ -143,17 +144,24 @@ def learning_rates(report: Report) -> Table | None:
     if not report.tuning:
         return None
     grid = sorted({trial.learning_rate for each in report.tuning for trial in each.trials})
-    several = len(report.results) > 1
+    several, at_ep = len(report.results) > 1, asked_in(report) == "EP"
     lines = []
     for each in report.tuning:
         tried = {trial.learning_rate: trial.validation_accuracy for trial in each.trials}
         place = (f"{plain(each.model)} on {plain(each.sensor)}",) if several else ()
         cells = (percent(tried[rate]) if rate in tried else NONE for rate in grid)
-        lines.append(Line((plain(each.activation), *place, plain(each.train_ep), *cells, number(each.chosen))))
+        trained = plain(each.train_ep if at_ep else trained_at(each.train_ep))
+        lines.append(Line((plain(each.activation), *place, trained, *cells, number(each.chosen))))
     place = ("where",) if several else ()
     return Table(
         "Learning rate chosen for each activation",
-        ("activation", *place, "trained at EP", *(f"{number(rate)} [%]" for rate in grid), "chosen"),
+        (
+            "activation",
+            *place,
+            "trained at EP" if at_ep else "trained at",
+            *(f"{number(rate)} [%]" for rate in grid),
+            "chosen",
+        ),
         tuple(lines),
         (
             "Validation accuracy under noise for each rate of the grid; the same grid and budget for each activation."
@@ -164,20 +172,34 @@ def learning_rates(report: Report) -> Table | None:
 
 
 def point_caption(point: OperatingPoint) -> str:
-    """What an operating point is, with the size of its noise."""
-    if point.kind != "ep":
-        return {"clean": "Clean: the sensor's channel off", "quantised": "Quantised only: rounding without noise"}[
-            point.kind
+    """What an operating point is: its noise, and for a camera or LIDAR what it is on the other axes.
+
+    >>> point_caption(OperatingPoint(kind="ep", ep=0.5, ep_adc=0.51, sigma=0.05, sigma_steps=0.74))
+    'EP 0.5 (σ = 0.74 steps, as a converter sees it EP 0.51)'
+    """
+    if point.kind in ("clean", "quantised"):
+        return "Clean: the sensor's channel off" if point.kind == "clean" else "Quantised only: rounding without noise"
+    if point.signal is not None:
+        parts = [_said("range EP", point.range_ep), _said("intensity EP", point.intensity_ep)]
+    elif point.exposure is not None:
+        resolution = _said("", point.bits, " bits at ")
+        parts = [
+            resolution + _said("exposure", point.exposure) if point.kind == "ep" else _said("EP", point.ep),
+            _said("as a converter sees it", point.ep_adc),
+            _said("σ =", point.sigma_steps, " codes"),
+            _said("mean EP of the data", point.data_ep),
         ]
-    parts = [f"σ = {number(point.sigma_steps)} steps"] if point.sigma_steps is not None else []
-    parts += [f"as a converter sees it EP {number(point.ep_adc)}"] if point.ep_adc is not None else []
-    return f"{point.label} ({', '.join(parts)})" if parts else point.label
+    else:
+        parts = [_said("σ =", point.sigma_steps, " steps"), _said("as a converter sees it EP", point.ep_adc)]
+    name = f", {plain(point.named)}" if point.named else ""
+    known = ", ".join(filter(None, parts))
+    return f"{point.label}{name} ({known})" if known else f"{point.label}{name}"
 
 
-def ordered(result: Result) -> list[PointResult]:
-    """Clean, quantised only, then the EPs, weakest noise first."""
-    kinds = {"clean": 0, "quantised": 1, "ep": 2}
-    return sorted(result.points, key=lambda each: (kinds[each.point.kind], each.point.ep or 0.0))
+def area_mean(result: Result) -> str:
+    """What an area is the mean of. Exposures and signals are ratios, so their logarithms are evenly weighted."""
+    axis = axis_of(result)
+    return f"mean accuracy over the {'logarithm of the ' + axis.short if axis.log else axis.short + ' range'}"
 
 
 def row_of(comparison: Comparison, activation: str) -> Row | None:
@@ -197,6 +219,11 @@ def converged(report: Report, result: Result, activation: str) -> str:
     place = (result.model, result.sensor.key, activation)
     found = [cell.converged for cell in report.training if (cell.model, cell.sensor, cell.activation) == place]
     return f"{sum(found)} of {len(found)}" if found else NONE
+
+
+def _said(before: str, value: float | None, after: str = "") -> str:
+    """A number between words; nothing where there is no number."""
+    return "" if value is None else f"{before} {number(value)}{after}".lstrip()
 
 
 def _mean(row: Row) -> str:

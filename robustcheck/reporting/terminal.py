@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from robustcheck.reporting.axis import ordered
 from robustcheck.reporting.report import Comparison, Report, Result
 from robustcheck.reporting.summary import passages
-from robustcheck.reporting.tables import LEGEND, Line, Table, audit, mark, ordered, overview, row_of
+from robustcheck.reporting.tables import LEGEND, Line, Table, audit, mark, overview, row_of
 from robustcheck.reporting.wording import NONE, percent, plain, result_name
 
 _LONGEST_NAME = 28

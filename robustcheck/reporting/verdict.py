@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robustcheck.reporting.report import Comparison, Pair, PointResult, Report, Result
+from robustcheck.reporting.report import Comparison, Pair, Report, Result
 from robustcheck.reporting.wording import counted, listed, percent
 
 
@@ -64,10 +64,3 @@ def current_activation(report: Report, result: Result) -> str | None:
     """The activation that the result's model came with, if it is a contestant."""
     found = {model.key: model.activation for model in report.models}.get(result.model)
     return found if any(each.spec == found for each in report.activations) else None
-
-
-def ep_points(result: Result) -> list[tuple[float, PointResult]]:
-    """The operating points with noise, weakest first."""
-    return sorted(
-        ((each.point.ep, each) for each in result.points if each.point.ep is not None), key=lambda item: item[0]
-    )

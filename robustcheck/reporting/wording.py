@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from robustcheck.reporting.report import Interval, Report, Result, SensorSummary
 
@@ -83,15 +83,6 @@ def counted(count: int, one: str, many: str | None = None) -> str:
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
-def at_eps(eps: Sequence[float]) -> str:
-    """The operating points of a sentence.
-
-    >>> at_eps([0.2, 0.5])
-    'EP 0.2 and 0.5'
-    """
-    return f"EP {listed([f'{ep:g}' for ep in eps], most=12)}"
-
-
 def plain(text: str) -> str:
     r"""One line without control or text-direction characters: names come from files that others wrote.
 
@@ -105,13 +96,22 @@ def plain(text: str) -> str:
 
 
 def sensor_name(sensor: SensorSummary) -> str:
-    """The sensor with its steps and bits."""
+    """The sensor with its resolution, where its key does not say it; a LIDAR's is that of its ranges, not a size."""
     size = f"{number(sensor.bits)} bits"
+    if sensor.kind == "lidar":
+        return sensor.key
+    if sensor.kind == "camera":
+        return sensor.key if "bits" in sensor.key.partition("/")[2] else f"{sensor.key} ({size})"
     return f"{sensor.key} ({size})" if "steps" in sensor.key else f"{sensor.key} ({sensor.steps} steps, {size})"
 
 
 def setting(sensor: SensorSummary) -> str:
     """The noise and where it stands."""
+    if sensor.kind == "lidar":
+        return "the LIDAR's own noise"
+    if sensor.kind == "camera":
+        moved = f", the resolution moved at exposure {number(sensor.at_exposure)}" if sensor.vary == "bits" else ""
+        return f"the camera's own noise{moved}"
     noise = "Gaussian" if sensor.noise == "gaussian" else "Laplace" if sensor.noise == "laplace" else sensor.noise
     place = "at the sensor" if sensor.placement == "sensor" else "throughout the network"
     return f"{noise} noise {place}"

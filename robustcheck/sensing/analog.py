@@ -239,11 +239,11 @@ class NoisyNetwork(nn.Module):
     Raises:
         PlacementError: placement `network`, and the network has layers that are not covered, or nothing to cover.
 
-    >>> from robustcheck.sensing.channel import Channel, sensor
+    >>> from robustcheck.sensing.channel import channel
     >>> layer = nn.Linear(4, 2)
     >>> noisy = NoisyNetwork(layer, lambda images: images.flatten(1), "network")
-    >>> channel = Channel(sensor("adc-8bit", placement="network", range="unit"), ep=0.5)
-    >>> noisy(torch.rand(3, 1, 2, 2), torch.arange(3), 0, channel).shape
+    >>> noise = channel("adc-8bit", ep=0.5, placement="network", range="unit")
+    >>> noisy(torch.rand(3, 1, 2, 2), torch.arange(3), 0, noise).shape
     torch.Size([3, 2])
     """
 
@@ -313,12 +313,12 @@ class NoisyNetwork(nn.Module):
 
         >>> layer = nn.Linear(4, 2)
         >>> noisy = NoisyNetwork(layer, lambda images: images.flatten(1), "network")
-        >>> from robustcheck.sensing.channel import Channel, sensor
-        >>> channel = Channel(sensor("adc-8bit", placement="network", range="unit"), ep=0.5)
+        >>> from robustcheck.sensing.channel import channel
+        >>> noise = channel("adc-8bit", ep=0.5, placement="network", range="unit")
         >>> images, ids = torch.rand(3, 1, 2, 2), torch.arange(3)
-        >>> with torch.no_grad(), noisy.weights_drawn(channel, None, 7):
-        ...     once = noisy(images, ids, 7, channel)
-        >>> bool((once == noisy(images, ids, 7, channel)).all())
+        >>> with torch.no_grad(), noisy.weights_drawn(noise, None, 7):
+        ...     once = noisy(images, ids, 7, noise)
+        >>> bool((once == noisy(images, ids, 7, noise)).all())
         True
         """
         if channel is None or not self._layers:

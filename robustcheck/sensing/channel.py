@@ -2,145 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, Final, Literal, get_args
+from functools import cached_property, lru_cache
 
 import torch
 
-from robustcheck.errors import InvalidValueError, UnknownNameError
-from robustcheck.sensing.converter import FORMS, Converter, Form
-from robustcheck.sensing.deviates import NOISES, Noise
-from robustcheck.sensing.error_probability import (
-    MAX_STEPS,
-    bits_of_steps,
-    check_ep,
-    error_probability,
-    noise_sigma,
-    steps_of_bits,
-)
-from robustcheck.sensing.profile import SensorProfile, load_sensor
+from robustcheck.errors import InvalidValueError, UsageError
+from robustcheck.sensing import camera, camera_ep, lidar
+from robustcheck.sensing.camera_profile import CameraProfile
+from robustcheck.sensing.converter import Converter, Form
+from robustcheck.sensing.deviates import Noise
+from robustcheck.sensing.error_probability import error_probability, noise_sigma
+from robustcheck.sensing.lidar_profile import LidarProfile
+from robustcheck.sensing.operating_point import OperatingPoint, Reading
+from robustcheck.sensing.profile import SensorProfile
 from robustcheck.sensing.random import Key, constant_in_graphs, stream_key
-
-Placement = Literal["sensor", "network"]
-Range = Literal["unit", "calibrated"]
-PLACEMENTS: Final[tuple[Placement, ...]] = get_args(Placement)
-RANGES: Final[tuple[Range, ...]] = get_args(Range)
-
-
-@dataclass(frozen=True)
-class Sensor:
-    """A profile as a study uses it; build it with `sensor`.
-
-    Attributes:
-        profile: what the sensor is.
-        steps: steps per unit p, the profile's own or an override.
-        noise: distribution of the noise that the error probability sets.
-        form: `aod` or `doa`, for placement `sensor`.
-        placement: `sensor` (noise at the input) or `network` (also around every layer and on its weights).
-        range: of the layers, for placement `network`: `unit` is [−1, 1], `calibrated` follows the training data.
-    """
-
-    profile: SensorProfile
-    steps: int
-    noise: Noise
-    form: Form
-    placement: Placement
-    range: Range
-
-    @property
-    def key(self) -> str:
-        """Unique name within a study, e.g. `adc-4bit` or `adc-4bit/16 steps`."""
-        return self.profile.name + ("" if self.steps == self.profile.steps else f"/{self.steps} steps")
-
-    @property
-    def bits(self) -> float:
-        """log2(steps + 1)."""
-        return bits_of_steps(self.steps)
-
-    def as_dict(self) -> dict[str, Any]:
-        """All that decides what the sensor does, for hashing."""
-        return {
-            "profile": self.profile.sha256,
-            "steps": self.steps,
-            "noise": self.noise,
-            "form": self.form if self.placement == "sensor" else None,
-            "placement": self.placement,
-            "range": self.range if self.placement == "network" else None,
-        }
-
-
-def sensor(
-    spec: str | SensorProfile,
-    *,
-    bits: float | None = None,
-    steps: int | None = None,
-    noise: Noise = "gaussian",
-    form: Form = "aod",
-    placement: Placement = "sensor",
-    range: Range = "calibrated",
-) -> Sensor:
-    """Bind a profile to settings.
-
-    Args:
-        spec: a profile, its name or its path.
-        bits: override the resolution, 1 to 16 (p = 2^b − 1); not together with `steps`.
-        steps: override the resolution as steps per unit, 1 to 65535.
-        noise: gaussian, uniform or laplace.
-        form: aod (noise, clamp, quantise) or doa (clamp, quantise, noise).
-        placement: sensor or network.
-        range: unit or calibrated.
-
-    >>> sensor("adc-4bit", steps=16).key
-    'adc-4bit/16 steps'
-    """
-    for kind, name, known in (
-        ("noise", noise, NOISES),
-        ("converter form", form, FORMS),
-        ("placement", placement, PLACEMENTS),
-        ("range", range, RANGES),
-    ):
-        if name not in known:
-            raise UnknownNameError(kind, name, known)
-    if bits is not None and steps is not None:
-        raise InvalidValueError("resolution", expected="bits or steps, not both", got=(bits, steps))
-    profile = spec if isinstance(spec, SensorProfile) else load_sensor(spec)
-    if bits is not None:
-        steps = steps_of_bits(bits)
-    if steps is None:
-        steps = profile.steps
-    if not (isinstance(steps, int) and 1 <= steps <= MAX_STEPS):
-        raise InvalidValueError("steps", expected=f"a whole number from 1 to {MAX_STEPS}", got=steps)
-    return Sensor(profile, steps, noise, form, placement, range)
+from robustcheck.sensing.sensor import HALF_WELL, Placement, Range, Sensor, Vary, sensor
 
 
 @dataclass(frozen=True)
 class Channel:
-    """A sensor at an error probability, or rounding without noise (`ep` None), with a seed.
+    """A sensor at one operating point, or rounding without noise (`point` None), with a seed.
 
     Attributes:
         sensor: what to model.
-        ep: error probability (`ep_centre`) in (0, 1), or None for quantisation alone.
+        point: an error probability for a converter or a camera, an exposure for a camera, a signal for a LIDAR; or
+            None for quantisation alone.
         seed: study seed in [0, 2^63).
         stream: what the draws are for (`train`, `validation`, `test`); streams share no random number.
     """
 
     sensor: Sensor
-    ep: float | None
+    point: OperatingPoint | None
     seed: int = 0
     stream: str = "test"
 
-    @property
-    def sigma(self) -> float:
-        """Noise scale [full scales]."""
-        return 0.0 if self.ep is None else float(_constant_sigma(self.ep, self.sensor.steps, self.sensor.noise))
+    def __post_init__(self) -> None:
+        check_axis(self.sensor, self.point)
 
     @property
-    def ep_adc(self) -> float | None:
-        """The error probability that a converter shows for values anywhere within their code."""
-        if self.ep is None:
-            return None
-        return error_probability(self.sigma, self.sensor.steps, noise=self.sensor.noise, definition="adc")
+    def ep(self) -> float | None:
+        """The error probability that was asked for; None where another axis was, and without noise."""
+        return self.point.value if self.point is not None and self.point.axis == "ep" else None
+
+    @property
+    def sigma(self) -> float:
+        """Noise scale of a converter [full scales]."""
+        return 0.0 if self.ep is None else float(_constant_sigma(self.ep, self.sensor.steps, self.sensor.noise))
+
+    @cached_property
+    def reading(self) -> Reading:
+        """What the operating point means: noise, error probabilities, exposure."""
+        return _reading(self.sensor, self.point)
+
+    @cached_property
+    def _camera(self) -> camera.CameraSetting:
+        return camera_at(self.sensor, self.point)
+
+    @cached_property
+    def _lidar(self) -> lidar.LidarSetting:
+        return lidar_at(self.sensor, self.point)
 
     def key(self, site: str, purpose: str) -> Key:
         """Random stream of one site (a layer's path, `input` for the image) and purpose."""
@@ -150,9 +72,9 @@ class Channel:
         """A converter with this channel's resolution and noise."""
         return Converter(form, self.sensor.steps, self.sigma, self.sensor.noise, signed, scale)
 
-    def at(self, ep: float | None) -> Channel:
-        """The same channel at another error probability."""
-        return replace(self, ep=ep)
+    def at(self, point: OperatingPoint | None) -> Channel:
+        """The same channel at another operating point."""
+        return replace(self, point=point)
 
     def __call__(
         self, images: torch.Tensor, sample_ids: torch.Tensor | None = None, draw: int | torch.Tensor = 0
@@ -160,7 +82,8 @@ class Channel:
         """Sense a batch.
 
         Args:
-            images: (n, …) floating, physical values in [0, 1].
+            images: (n, …) floating, physical values in [0, 1]. For a camera (n, c, h, w), sRGB as image files have it;
+                for a LIDAR (n, 2, beams, columns), range and intensity as `sensing.lidar` states them.
             sample_ids: (n,) int64 that stay with the samples; 0, 1, … where absent.
             draw: number of the noisy evaluation, in [0, 2^32); or (n,) int64, one an image.
 
@@ -169,9 +92,71 @@ class Channel:
         """
         if sample_ids is None:
             sample_ids = torch.arange(len(images), dtype=torch.int64, device=images.device)
+        if self.sensor.kind == "camera":
+            return camera.sense(
+                images, self._camera, self.seed, self.stream, sample_ids, draw,
+                device_seed=self.sensor.device_seed,
+            )  # fmt: skip
+        if self.sensor.kind == "lidar":
+            return lidar.sense(
+                images, self._lidar, self.seed, self.stream, sample_ids, draw,
+                device_seed=self.sensor.device_seed,
+            )  # fmt: skip
         inside = self.sensor.placement == "network"
         convert = self.converter("doa" if inside else self.sensor.form, signed=inside)
         return convert(images, self.key("input", "doa" if inside else self.sensor.form), sample_ids, draw)
+
+
+def check_axis(sensor: Sensor, point: OperatingPoint | None) -> None:
+    """UsageError unless this kind of sensor has the axis of the operating point."""
+    allowed = {"converter": ("ep",), "camera": ("ep", "exposure"), "lidar": ("signal",)}[sensor.kind]
+    if point is None or point.axis in allowed:
+        return
+    if sensor.kind == "lidar":
+        why = "a LIDAR, whose operating point is the share of the return signal that arrives; use --signal"
+    elif sensor.kind == "camera":
+        why = "a camera; use --exposure or --ep"
+    else:
+        why = "a converter; use --ep"
+    raise UsageError(f"{sensor.profile.name}: expected {' or '.join(allowed)}, got {point.name}: it is {why}")
+
+
+def camera_at(sensor: Sensor, point: OperatingPoint | None) -> camera.CameraSetting:
+    """The camera's numbers at the operating point; without one, at full exposure and without noise."""
+    profile = sensor.profile
+    assert isinstance(profile, CameraProfile)
+    if point is None:
+        return camera.camera_setting(profile, exposure=1.0, bits=sensor.bits, noisy=False)
+    if point.axis == "exposure":
+        return camera.camera_setting(profile, exposure=point.value, bits=sensor.bits)
+    if sensor.vary == "bits":
+        bits = camera_ep.bits_at_ep(profile, point.value, exposure=sensor.at_exposure)
+        return camera.camera_setting(profile, exposure=sensor.at_exposure, bits=bits)
+    exposure = camera_ep.exposure_at_ep(profile, point.value, bits=sensor.bits)
+    return camera.camera_setting(profile, exposure=exposure, bits=sensor.bits)
+
+
+def lidar_at(sensor: Sensor, point: OperatingPoint | None) -> lidar.LidarSetting:
+    """The LIDAR's numbers at the operating point; without one, at full signal and without noise."""
+    assert isinstance(sensor.profile, LidarProfile)
+    return lidar.lidar_setting(sensor.profile, signal=1.0 if point is None else point.value, noisy=point is not None)
+
+
+def _reading(sensor: Sensor, point: OperatingPoint | None) -> Reading:
+    if point is None:
+        return Reading(sigma=0.0, sigma_steps=0.0)
+    if sensor.kind == "camera":
+        found = camera_ep.reading(camera_at(sensor, point))
+        return found if sensor.vary == "bits" and point.axis == "ep" else replace(found, bits=None)
+    if sensor.kind == "lidar":
+        return lidar.reading(lidar_at(sensor, point))
+    sigma = _sigma(point.value, sensor.steps, sensor.noise)
+    return Reading(
+        sigma=sigma,
+        sigma_steps=sigma * sensor.steps,
+        ep=point.value,
+        ep_adc=error_probability(sigma, sensor.steps, noise=sensor.noise, definition="adc"),
+    )
 
 
 @constant_in_graphs
@@ -188,7 +173,9 @@ def _sigma(ep: float, steps: int, noise: Noise) -> float:
 def channel(
     spec: str | SensorProfile | Sensor,
     *,
-    ep: float | None,
+    ep: float | None = None,
+    exposure: float | None = None,
+    signal: float | None = None,
     seed: int = 0,
     bits: float | None = None,
     steps: int | None = None,
@@ -196,34 +183,56 @@ def channel(
     form: Form = "aod",
     placement: Placement = "sensor",
     range: Range = "calibrated",
+    settings: Mapping[str, float] | None = None,
+    vary: Vary = "exposure",
+    at_exposure: float = HALF_WELL,
+    device_seed: int = 0,
 ) -> Channel:
     """A channel that noises images as a sensor does.
 
     Args:
         spec: name or path of a profile, a profile, or a `Sensor`.
-        ep: error probability in (0, 1); None quantises without noise.
+        ep: error probability in (0, 1), for a converter or a camera; without any operating point the channel quantises
+            without noise.
+        exposure: share of a camera's full well that white fills, in (0, 1].
+        signal: share of a LIDAR's return signal that arrives, in (0, 1].
         seed: study seed.
         bits: override the resolution, 1 to 16.
         steps: the same as steps per unit, 1 to 65535; not together with `bits`.
-        noise: gaussian, uniform or laplace.
-        form: aod (noise, clamp, quantise) or doa (clamp, quantise, noise).
+        noise: gaussian, uniform or laplace, for a converter.
+        form: aod (noise, clamp, quantise) or doa (clamp, quantise, noise), for a converter.
         placement: sensor (the input alone), or network: `train` and `evaluate` then noise every layer and weight too.
         range: of the layers, for placement network: calibrated (from the training data) or unit ([−1, 1]).
+        settings: numbers of the profile to set otherwise, such as {"read_noise_e": 5}.
+        vary: what `ep` moves in a camera: exposure, or bits.
+        at_exposure: the exposure where it moves the bits.
+        device_seed: which specimen of the camera or LIDAR.
 
     Returns:
         A callable `channel(images, sample_ids, draw)`; see `Channel`.
 
     Raises:
-        UnknownNameError: no such sensor, noise, form, placement or range.
+        UnknownNameError: no such sensor, noise, form, placement, range or number of the profile.
         InvalidValueError: a number out of its range.
+        UsageError: an axis or setting that this kind of sensor has not, or an EP that the part cannot reach.
 
     >>> images = torch.full((2, 1, 2, 2), 0.5)
     >>> noisy = channel("adc-2bit", ep=0.5)(images)
     >>> noisy.shape, bool(((noisy * 3).round() / 3 - noisy).abs().max() < 1e-6)
     (torch.Size([2, 1, 2, 2]), True)
+    >>> channel("camera-imx477", exposure=0.1)(torch.full((1, 3, 4, 4), 0.5)).shape
+    torch.Size([1, 3, 4, 4])
     """
     if isinstance(spec, Sensor):
         bound = spec
     else:
-        bound = sensor(spec, bits=bits, steps=steps, noise=noise, form=form, placement=placement, range=range)
-    return Channel(bound, None if ep is None else check_ep(ep), seed)
+        bound = sensor(
+            spec, bits=bits, steps=steps, noise=noise, form=form, placement=placement, range=range, settings=settings,
+            vary=vary, at_exposure=at_exposure, device_seed=device_seed,
+        )  # fmt: skip
+    given = [
+        (axis, value) for axis, value in (("ep", ep), ("exposure", exposure), ("signal", signal)) if value is not None
+    ]
+    if len(given) > 1:
+        raise InvalidValueError("operating point", expected="ep, exposure or signal, one of them", got=given)
+    return Channel(bound, OperatingPoint(*given[0]) if given else None, seed)  # type: ignore[arg-type]

@@ -17,7 +17,9 @@ from robustcheck.networks.loading import Model, check_fit, check_on_images, load
 from robustcheck.networks.recipes import load_recipe
 from robustcheck.networks.surgery import Site, current_activation, find_sites, swap_activation
 from robustcheck.sensing.analog import NoisyNetwork
-from robustcheck.sensing.channel import Sensor
+from robustcheck.sensing.channel import Channel
+from robustcheck.sensing.operating_point import OperatingPoint
+from robustcheck.sensing.sensor import Sensor
 from robustcheck.study.plan import NUMERICS, ModelChoice, Study, content_hash
 
 TUNING_SEED = 2**32
@@ -37,17 +39,17 @@ class Contestant:
         model: index into the study's models.
         sensor: index into the study's sensors.
         activation: canonical spec, or `AS_IS`.
-        train_ep: `none`, `mixed`, or an EP as text.
-        train_eps: what is trained on, empty for `none`.
-        eval_eps: what is evaluated, beside clean and quantised only.
+        train_ep: `none`, `mixed`, an EP as text, or another operating point's name.
+        train_points: what is trained on, empty for `none`.
+        eval_points: what is evaluated, beside clean and quantised only.
     """
 
     model: int
     sensor: int
     activation: str
     train_ep: str
-    train_eps: tuple[float, ...]
-    eval_eps: tuple[float, ...]
+    train_points: tuple[OperatingPoint, ...]
+    eval_points: tuple[OperatingPoint, ...]
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Cell:
         rate = "" if self.learning_rate is None else f", lr {self.learning_rate:g}"
         seed = self.seed - TUNING_SEED if self.purpose == "tune" else self.seed
         who = self.contestant
-        return f"{self.purpose} {who.activation or 'as is'}, train EP {who.train_ep}, seed {seed}{rate}"
+        return f"{self.purpose} {who.activation or 'as is'}, {_at(who.train_ep)}, seed {seed}{rate}"
 
 
 @dataclass(frozen=True)
@@ -108,12 +110,12 @@ class LoadedStudy:
                 "data": self.data.sha256,
                 "preprocessing": self.data.preprocessing.as_dict(),
                 "sensor": self.sensors[who.sensor].as_dict(),
-                "policy": policy if who.train_eps else None,
+                "policy": policy if who.train_points else None,
                 "draws": self.study.draws if cell.purpose == "rank" else None,
                 "purpose": cell.purpose,
                 "activation": who.activation,
-                "train_eps": who.train_eps,
-                "eval_eps": who.eval_eps if cell.purpose == "rank" else None,
+                "train_eps": _hashed(who.train_points),
+                "eval_eps": _hashed(who.eval_points) if cell.purpose == "rank" else None,
                 "seed": cell.seed,
                 "learning_rate": cell.learning_rate,
                 **({"precision": self.study.precision} if precise else {}),
@@ -152,6 +154,8 @@ def load_study(study: Study, *, device: str = "cpu", download: bool = False) -> 
         download=download,
         class_names=choice.classes,
     )
+    for bound in sensors:
+        check_sees(bound, data)
     for each in study.models:
         _check_unseen(each, study)
     models = tuple(_checked(load_choice(each, data, download=download), data) for each in study.models)
@@ -181,6 +185,18 @@ def _checked(model: Model, data: Dataset) -> Model:
     return check_on_images(model, data.validation.physical(rows))
 
 
+def check_sees(sensor: Sensor, data: Dataset) -> None:
+    """UsageError unless the sensor can have made data of this kind: a camera images, a LIDAR range images."""
+    if sensor.kind == "lidar" and data.modality != "range":
+        remedy = "give range images, such as --data lidar-scenes, or a camera"
+        raise UsageError(f"{sensor.profile.name} is a LIDAR: expected range images, got {data.name}; {remedy}")
+    if sensor.kind == "camera" and data.modality != "image":
+        remedy = "give images, such as --data digits, or a LIDAR such as lidar-vlp16"
+        raise UsageError(
+            f"{sensor.profile.name} is a camera: expected images, got range images of {data.name}; {remedy}"
+        )
+
+
 def _check_unseen(model: ModelChoice, study: Study) -> None:
     """Raise UsageError where the split would test a shipped model on the samples that it was trained on."""
     if model.weights is not None or model.spec not in content.names("models", ".toml"):
@@ -193,30 +209,48 @@ def _check_unseen(model: ModelChoice, study: Study) -> None:
         )
 
 
-def _train_points(study: Study) -> list[tuple[str, tuple[float, ...], tuple[float, ...]]]:
-    """(name, EPs trained on, EPs evaluated) of each network that a contestant needs."""
-    policy = study.training
+Points = tuple[OperatingPoint, ...]
+
+
+def _train_points(study: Study, sensor: Sensor) -> list[tuple[str, Points, Points]]:
+    """(name, points trained on, points evaluated) of each network that a contestant needs."""
+    policy, found = study.training, study.operating_points(sensor)
     if policy.mode == "none":
-        return [("none", (), study.eps)]
+        return [("none", (), found)]
     if policy.train_ep == "matched":
-        return [(repr(ep), (ep,), (ep,)) for ep in study.eps]
+        return [(_short(point), (point,), (point,)) for point in found]
     if policy.train_ep == "mixed":
-        return [("mixed", study.eps, study.eps)]
-    return [(repr(policy.train_ep), (policy.train_ep,), study.eps)]
+        return [("mixed", found, found)]
+    at = OperatingPoint("ep", policy.train_ep)
+    _ = Channel(sensor, at).reading  # a LIDAR has no EP, and a camera may not reach this one
+    return [(_short(at), (at,), found)]
 
 
-def points(contestant: Contestant) -> dict[str, float | None]:
-    """What is evaluated: the names of the operating points in the store, and their EPs."""
-    return {"clean": None, "quantised": None, **{f"ep={ep!r}": ep for ep in contestant.eval_eps}}
+def _short(point: OperatingPoint) -> str:
+    """An EP is its number, as it was before there were other axes."""
+    return repr(point.value) if point.axis == "ep" else point.name
+
+
+def _at(train_ep: str) -> str:
+    return f"train {train_ep}" if "=" in train_ep else f"train EP {train_ep}"
+
+
+def _hashed(points: Points) -> list[float | str]:
+    return [point.value if point.axis == "ep" else point.name for point in points]
+
+
+def points(contestant: Contestant) -> dict[str, OperatingPoint | None]:
+    """What is evaluated, by its name in the store; None stands for no noise."""
+    return {"clean": None, "quantised": None, **{point.name: point for point in contestant.eval_points}}
 
 
 def contestants(loaded: LoadedStudy) -> tuple[Contestant, ...]:
     """Everything that is trained or evaluated, in the order of the report."""
     return tuple(
-        Contestant(model, sensor, spec, name, train_eps, eval_eps)
+        Contestant(model, sensor, spec, name, trained_at, evaluated_at)
         for model in range(len(loaded.models))
         for sensor in range(len(loaded.sensors))
-        for name, train_eps, eval_eps in _train_points(loaded.study)
+        for name, trained_at, evaluated_at in _train_points(loaded.study, loaded.sensors[sensor])
         for spec in loaded.activations
     )
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from robustcheck.data.datasets import Dataset
 from robustcheck.networks.loading import Model, initialise
-from robustcheck.sensing.channel import Channel, Sensor
+from robustcheck.sensing.channel import Channel
+from robustcheck.sensing.operating_point import OperatingPoint
 from robustcheck.sensing.random import derived_seed
+from robustcheck.sensing.sensor import Sensor
 from robustcheck.study.evaluation import Evaluation, evaluate
 from robustcheck.study.plan import TrainingPolicy
 from robustcheck.study.runner import one_thread
@@ -28,7 +30,7 @@ def train_for_use(
     model: Model,
     data: Dataset,
     sensor: Sensor | None,
-    eps: Sequence[float],
+    points: Sequence[OperatingPoint],
     *,
     policy: TrainingPolicy,
     seed: int = 0,
@@ -41,7 +43,7 @@ def train_for_use(
         model: swapped or not; unchanged. Mode `scratch` gives it new random weights first.
         data: from `load_data`.
         sensor: None trains on clean images.
-        eps: error probabilities that training mixes; empty with no sensor.
+        points: operating points that training mixes; empty with no sensor.
         policy: mode, epochs, batch size, optimizer, learning rates.
         seed: of weights, order and noise.
         device: where to train.
@@ -55,7 +57,7 @@ def train_for_use(
         start = initialise(model, derived_seed(seed, "initialise")) if policy.mode == "scratch" else model
         for rate in sorted(policy.learning_rates):
             progress(f"training, learning rate {rate:g}, {policy.epochs} epoch{'s' if policy.epochs > 1 else ''}")
-            trained = train(start, data, sensor, eps, policy=policy, learning_rate=rate, seed=seed, device=device)
+            trained = train(start, data, sensor, points, policy=policy, learning_rate=rate, seed=seed, device=device)
             found.append((rate, trained))
     rate, best = max(found, key=lambda each: each[1].validation_accuracy)
     return Delivered(best, rate, tuple((each, trained.validation_accuracy) for each, trained in found))
@@ -65,14 +67,14 @@ def evaluations(
     model: Model,
     data: Dataset,
     sensor: Sensor | None,
-    eps: Sequence[float],
+    points: Sequence[OperatingPoint],
     draws: int,
     precision: float | None = None,
 ) -> dict[str, Evaluation]:
-    """On the test split: clean, and at each error probability (`ep=0.5`); as `evaluate` takes draws."""
+    """On the test split: clean, and at each operating point (`ep=0.5`); as `evaluate` takes draws."""
     with one_thread():
         found = {"clean": evaluate(model, data)}
-        for ep in eps if sensor is not None else ():
+        for point in points if sensor is not None else ():
             assert sensor is not None
-            found[f"ep={ep:g}"] = evaluate(model, data, Channel(sensor, ep), draws=draws, precision=precision)
+            found[point.name] = evaluate(model, data, Channel(sensor, point), draws=draws, precision=precision)
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from robustcheck.data.shared import SharedDataset, share
 from robustcheck.errors import ModelError
-from robustcheck.sensing.channel import Sensor
+from robustcheck.sensing.sensor import Sensor
 from robustcheck.study.cells import LoadedStudy, load_choice
 from robustcheck.study.plan import Study
 

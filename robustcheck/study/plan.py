@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,11 +15,15 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from robustcheck.activations.catalogue import activation
-from robustcheck.errors import InvalidValueError, RobustcheckError, StudyMismatchError, UsageError
-from robustcheck.sensing.channel import Placement, Range, Sensor, sensor
+from robustcheck.errors import RobustcheckError, StudyMismatchError, UsageError
+from robustcheck.sensing.camera_profile import CameraProfile
+from robustcheck.sensing.channel import Channel, check_axis
 from robustcheck.sensing.converter import Form
 from robustcheck.sensing.deviates import Noise
+from robustcheck.sensing.operating_point import OperatingPoint
+from robustcheck.sensing.optics import exposure_of_lux
 from robustcheck.sensing.profile import load_sensor
+from robustcheck.sensing.sensor import HALF_WELL, Placement, Range, Sensor, Vary, sensor
 from robustcheck.study.precision import LEAST, LEAST_FIRST, MOST_DRAWS
 from robustcheck.tomlfile import read_toml
 
@@ -27,6 +34,9 @@ SCRATCH_RATES = (1e-3, 3e-3, 1e-2)
 FINETUNE_RATES = (3e-4, 1e-3, 3e-3)
 
 Probability = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Lux = Annotated[str, Field(pattern=r"^[0-9]*\.?[0-9]+(e[-+]?[0-9]+)? ?lx$", max_length=32)]
+Exposure = Share | Lux
 Rate = Annotated[float, Field(gt=0, lt=10)]
 Size = tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]
 
@@ -37,10 +47,7 @@ class _Frozen(BaseModel):
 
 def _said(spec: str, load: Callable[[str], object]) -> str:
     """The spec, if it can be loaded; an error of ours becomes one of the field's."""
-    try:
-        load(spec)
-    except RobustcheckError as error:
-        raise ValueError(str(error)) from error
+    _said_by(lambda: load(spec))
     return spec
 
 
@@ -79,6 +86,10 @@ class SensorChoice(_Frozen):
     form: Form = "aod"
     placement: Placement = "sensor"
     range: Range = "calibrated"
+    settings: dict[str, float] = Field(default={}, max_length=64)
+    vary: Vary = "exposure"
+    at_exposure: Exposure = HALF_WELL
+    device_seed: int = Field(default=0, ge=0, lt=2**63, strict=True)
 
     @field_validator("spec")
     @classmethod
@@ -87,7 +98,7 @@ class SensorChoice(_Frozen):
 
     def bind(self) -> Sensor:
         """The sensor itself."""
-        return sensor(
+        bound = sensor(
             self.spec,
             bits=self.bits,
             steps=self.steps,
@@ -95,7 +106,13 @@ class SensorChoice(_Frozen):
             form=self.form,
             placement=self.placement,
             range=self.range,
+            settings=self.settings,
+            vary=self.vary,
+            device_seed=self.device_seed,
         )
+        if self.vary == "exposure" and self.at_exposure != HALF_WELL:
+            raise UsageError("at_exposure: expected it with vary 'bits' alone, where it says the light")
+        return replace(bound, at_exposure=share_of_well(bound, self.at_exposure)) if self.vary == "bits" else bound
 
 
 class TrainingPolicy(_Frozen):
@@ -126,6 +143,9 @@ class Study(_Frozen):
     """models × activations × sensors × operating points × seeds, with a training policy.
 
     Attributes:
+        eps: error probabilities, of converters and cameras.
+        exposures: of cameras: shares of the full well that white fills, or illuminances such as `200 lx`.
+        signals: of LIDARs: shares of the return signal that arrive.
         draws: noise draws a test sample; with `precision` the first ones, at least 5, that decide how many more follow.
         precision: the draw error that is asked for at each error probability, a fraction from 1e-4 to 0.5: half the
             95 % interval of a network's accuracy over noise draws; see `robustcheck.study.precision`.
@@ -145,7 +165,9 @@ class Study(_Frozen):
     models: tuple[ModelChoice, ...] = Field(min_length=1, max_length=32)
     data: DataChoice
     sensors: tuple[SensorChoice, ...] = Field(min_length=1, max_length=64)
-    eps: tuple[Probability, ...] = Field(min_length=1, max_length=200)
+    eps: tuple[Probability, ...] = Field(default=(), max_length=200)
+    exposures: tuple[Exposure, ...] = Field(default=(), max_length=200)
+    signals: tuple[Share, ...] = Field(default=(), max_length=200)
     activations: tuple[str, ...] = Field(default=(), max_length=64)
     seeds: int = Field(default=5, ge=1, le=1000, strict=True)
     draws: int = Field(default=5, ge=1, le=MOST_DRAWS, strict=True)
@@ -190,12 +212,39 @@ class Study(_Frozen):
             raise ValueError("an audit neither trains nor swaps: expected training.mode none and no activations")
         if self.kind == "compare" and not self.activations:
             raise ValueError("activations: expected at least one to compare with the model's own, got none")
-        for name, values in (("eps", self.eps), ("activations", self.activations), ("models", self.models)):
+        for name in ("eps", "exposures", "signals", "activations", "models"):
+            values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise ValueError(f"{name}: expected each once, got {values}")
-        if list(self.eps) != sorted(self.eps):
-            raise ValueError(f"eps: expected rising order, got {self.eps}")
+        for name in ("eps", "signals"):
+            if list(getattr(self, name)) != sorted(getattr(self, name)):
+                raise ValueError(f"{name}: expected rising order, got {getattr(self, name)}")
+        if not (self.eps or self.exposures or self.signals):
+            raise ValueError("operating points: expected at least one of eps, exposures or signals, got none")
+        for choice in self.sensors:
+            _said_by(partial(self._check_points, choice))
         return self
+
+    def _check_points(self, choice: SensorChoice) -> None:
+        sensor = choice.bind()
+        for point in self.operating_points(sensor):
+            _ = Channel(sensor, point).reading
+
+    def operating_points(self, sensor: Sensor) -> tuple[OperatingPoint, ...]:
+        """Where a sensor of this study is read.
+
+        UsageError for an axis that the sensor has not, and for too much light.
+        """
+        points = [OperatingPoint("ep", ep) for ep in self.eps]
+        points += [OperatingPoint("exposure", share_of_well(sensor, each)) for each in self.exposures]
+        points += [OperatingPoint("signal", signal) for signal in self.signals]
+        if sensor.vary == "bits" and self.exposures:
+            raise UsageError("exposures: expected none where an EP moves the bits; at_exposure says the light there")
+        if len(set(points)) != len(points):
+            raise UsageError(f"exposures: expected different ones on {sensor.key}, got {self.exposures}")
+        for point in points:
+            check_axis(sensor, point)
+        return tuple(points)
 
     @classmethod
     def create(cls, **fields: Any) -> Study:
@@ -223,6 +272,23 @@ class Study(_Frozen):
         return self.model_dump(mode="json")
 
 
+def _said_by(call: Callable[[], object]) -> None:
+    """An error of ours becomes one of the study's."""
+    try:
+        call()
+    except RobustcheckError as error:
+        raise ValueError(str(error)) from error
+
+
+def share_of_well(sensor: Sensor, exposure: float | str) -> float:
+    """An exposure as a share of the full well, which an illuminance (`200 lx`) is for one camera alone."""
+    if not isinstance(exposure, str):
+        return exposure
+    if not isinstance(sensor.profile, CameraProfile):
+        raise UsageError(f"exposure {exposure}: expected a camera to expose, got {sensor.profile.name}")
+    return exposure_of_lux(sensor.profile, float(exposure.removesuffix("lx")))
+
+
 def content_hash(document: Any) -> str:
     """SHA-256 of canonical JSON.
 
@@ -238,6 +304,8 @@ def require_same_study(held: dict[str, Any], given: dict[str, Any], folder: Path
 
     Those two may grow or shrink: the cells of one study are the cells of the other.
     """
+    with suppress(ValidationError):  # what an older version did not write yet is at its default
+        held = Study.model_validate(held).document()
     differing = [
         f"{name}: the folder holds {held.get(name)!r:.160}, this run asks for {given.get(name)!r:.160}"
         for name in sorted(set(held) | set(given))
@@ -248,30 +316,3 @@ def require_same_study(held: dict[str, Any], given: dict[str, Any], folder: Path
             f"{folder} holds another study; use another --out folder, or the same settings:\n  "
             + "\n  ".join(differing)
         )
-
-
-def parse_eps(texts: tuple[str, ...]) -> tuple[float, ...]:
-    """Error probabilities from option values: numbers, or ranges `a:b:n`.
-
-    >>> parse_eps(("0.2:0.8:4", "0.5"))
-    (0.2, 0.4, 0.5, 0.6, 0.8)
-    """
-    found: set[float] = set()
-    for text in texts:
-        parts = text.split(":")
-        try:
-            if len(parts) == 1:
-                found.add(float(text))
-                continue
-            low, high, count = float(parts[0]), float(parts[1]), int(parts[2])
-            if len(parts) != 3 or not 2 <= count <= 200:
-                raise ValueError
-        except (ValueError, IndexError) as error:
-            raise InvalidValueError(
-                "error probability", expected="a number, or a range a:b:n with 2 to 200 points", got=text
-            ) from error
-        found.update(round(low + (high - low) * i / (count - 1), 10) for i in range(count))
-    for ep in found:
-        if not 0 < ep < 1:
-            raise InvalidValueError("error probability", expected="0 < EP < 1", got=ep)
-    return tuple(sorted(found))

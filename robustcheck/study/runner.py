@@ -131,12 +131,12 @@ def run_cell(loaded: LoadedStudy, cell: Cell) -> CellResult:
     with one_thread():
         model = _contestant(loaded, cell)
         sensor = loaded.sensors[cell.contestant.sensor]
-        if cell.contestant.train_eps:
+        if cell.contestant.train_points:
             trained = train(
                 model,
                 loaded.data,
                 sensor,
-                cell.contestant.train_eps,
+                cell.contestant.train_points,
                 policy=loaded.study.training,
                 learning_rate=cell.learning_rate or 0.0,
                 seed=cell.seed,
@@ -181,7 +181,7 @@ def above_chance(accuracy: float, chance: float, samples: int) -> bool:
 
 def _contestant(loaded: LoadedStudy, cell: Cell) -> Model:
     model = loaded.models[cell.contestant.model]
-    if loaded.study.training.mode == "scratch" and cell.contestant.train_eps:
+    if loaded.study.training.mode == "scratch" and cell.contestant.train_points:
         model = initialise(model, derived_seed(cell.seed, "initialise"))
     if cell.contestant.activation == AS_IS:
         return model
@@ -195,7 +195,7 @@ def _untrained(loaded: LoadedStudy, cell: Cell, model: Model) -> Trained:
     scales = ranges(noisy, loaded.data, Channel(sensor, None), loaded.device)
     if cell.contestant.activation == AS_IS:
         return Trained(model, scales, (), (), None)
-    channels = tuple(Channel(sensor, ep, cell.seed, "validation") for ep in cell.contestant.eval_eps)
+    channels = tuple(Channel(sensor, point, cell.seed, "validation") for point in cell.contestant.eval_points)
     accuracy = validation_accuracy(noisy, loaded.data, channels, scales, loaded.device)
     return Trained(model, scales, (), (accuracy,), 0)
 
@@ -208,8 +208,8 @@ def _evaluate(loaded: LoadedStudy, cell: Cell, trained: Trained) -> dict[str, Pr
         network = evaluated_network(trained.model, sensor.placement, loaded.device)
     noisy = NoisyNetwork(network, trained.model.input.normalise, sensor.placement)
     found = {}
-    for point, ep in points(cell.contestant).items():
-        channel = None if point == "clean" else Channel(sensor, ep, cell.seed)
+    for name, point in points(cell.contestant).items():
+        channel = None if name == "clean" else Channel(sensor, point, cell.seed)
         evaluation = evaluate_network(
             noisy,
             loaded.data.test,
@@ -219,7 +219,7 @@ def _evaluate(loaded: LoadedStudy, cell: Cell, trained: Trained) -> dict[str, Pr
             scales=trained.scales,
             device=loaded.device,
         )
-        found[point] = Prediction(evaluation.predicted, evaluation.probability)
+        found[name] = Prediction(evaluation.predicted, evaluation.probability)
     return found
 
 

@@ -70,15 +70,15 @@ class Costs:
     def _count_images(self, purpose: str, who: Contestant) -> float:
         """Images through the network; those of training count for forward and backward pass."""
         data, study = self._loaded.data, self._loaded.study
-        validation = len(data.validation) * VALIDATION_DRAWS * len(who.train_eps or who.eval_eps)
+        validation = len(data.validation) * VALIDATION_DRAWS * len(who.train_points or who.eval_points)
         images = 0.0
-        if who.train_eps:
+        if who.train_points:
             images += study.training.epochs * (len(data.train) * (1 + _BACKWARD) + validation)
         elif who.activation != AS_IS:
             images += validation
         if purpose == "rank":
             clean_and_quantised = 2
-            images += len(data.test) * (clean_and_quantised + study.draws * len(who.eval_eps))
+            images += len(data.test) * (clean_and_quantised + study.draws * len(who.eval_points))
         return images
 
 

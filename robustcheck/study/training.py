@@ -17,11 +17,12 @@ from robustcheck.data.datasets import Dataset
 from robustcheck.errors import InvalidValueError, UsageError
 from robustcheck.networks.loading import Model, model_hash
 from robustcheck.sensing.analog import NoisyNetwork, Scales
-from robustcheck.sensing.channel import Channel, Sensor
-from robustcheck.sensing.channel import sensor as bind
-from robustcheck.sensing.error_probability import check_ep
+from robustcheck.sensing.channel import Channel
+from robustcheck.sensing.operating_point import OperatingPoint
 from robustcheck.sensing.profile import SensorProfile
 from robustcheck.sensing.random import derived_seed, permutation, random_words, stream_key, torch_seed
+from robustcheck.sensing.sensor import Sensor
+from robustcheck.sensing.sensor import sensor as bind
 from robustcheck.study.evaluation import evaluate_network, ranges
 from robustcheck.study.plan import TrainingPolicy
 
@@ -68,7 +69,7 @@ def train(
     model: Model,
     data: Dataset,
     sensor: str | SensorProfile | Sensor | Channel | None = None,
-    eps: Sequence[float] = (),
+    points: Sequence[float | OperatingPoint] = (),
     *,
     policy: TrainingPolicy | Mapping[str, Any] | None = None,
     learning_rate: float = 1e-3,
@@ -81,8 +82,8 @@ def train(
         model: from `load_model`; its present weights are where training starts.
         data: from `load_data`.
         sensor: a profile or its name (noise at the input), or a channel from `channel`, whose sensor, placement and
-            error probability are taken; None trains on clean images.
-        eps: error probabilities; several are mixed, one drawn for each step.
+            operating point are taken; None trains on clean images.
+        points: operating points, or error probabilities as plain numbers; several are mixed, one drawn for each step.
         policy: epochs, batch_size, optimizer, schedule, weight_decay, patience; see `Study`'s `training`.
         learning_rate: peak learning rate.
         seed: decides the order of the samples, the noise, dropout and augmentation.
@@ -93,7 +94,7 @@ def train(
         or, in the first epoch, the weights that it has.
 
     Raises:
-        InvalidValueError: a sensor without an error probability, or one outside (0, 1).
+        InvalidValueError: a sensor without an operating point, or one out of its range.
         UsageError: a field of the policy is unknown or out of range.
 
     >>> from robustcheck import channel, load_data, load_model
@@ -103,11 +104,11 @@ def train(
     1
     """
     policy = _policy(policy)
-    sensor, eps = _noise(sensor, eps)
+    sensor, points = _noise(sensor, points)
     network = copy.deepcopy(model.network).to(device)
     noisy = NoisyNetwork(network, model.input.normalise, "sensor" if sensor is None else sensor.placement)
     channels: tuple[Channel | None, ...] = (
-        (None,) if sensor is None else tuple(Channel(sensor, ep, seed, "train") for ep in eps)
+        (None,) if sensor is None else tuple(Channel(sensor, point, seed, "train") for point in points)
     )
     validation = tuple(channel and replace(channel, stream="validation") for channel in channels)
     steps_an_epoch = max(1, len(data.train.labels) // policy.batch_size)
@@ -154,19 +155,20 @@ def _policy(given: TrainingPolicy | Mapping[str, Any] | None) -> TrainingPolicy:
 
 
 def _noise(
-    sensor: str | SensorProfile | Sensor | Channel | None, eps: Sequence[float]
-) -> tuple[Sensor | None, tuple[float, ...]]:
-    """The sensor and the error probabilities that training is under."""
+    sensor: str | SensorProfile | Sensor | Channel | None, points: Sequence[float | OperatingPoint]
+) -> tuple[Sensor | None, tuple[OperatingPoint, ...]]:
+    """The sensor and the operating points that training is under."""
     if isinstance(sensor, Channel):
-        eps = eps or (() if sensor.ep is None else (sensor.ep,))
+        points = points or (() if sensor.point is None else (sensor.point,))
         sensor = sensor.sensor
     if sensor is None:
-        if eps:
-            raise InvalidValueError("eps", expected="none without a sensor", got=tuple(eps), remedy="name a sensor")
+        if points:
+            raise InvalidValueError("points", expected="none without a sensor", got=points, remedy="name a sensor")
         return None, ()
-    if not eps:
-        raise InvalidValueError("eps", expected="at least one error probability with a sensor", got=())
-    return sensor if isinstance(sensor, Sensor) else bind(sensor), tuple(check_ep(ep) for ep in eps)
+    if not points:
+        raise InvalidValueError("points", expected="at least one operating point with a sensor", got=())
+    bound = sensor if isinstance(sensor, Sensor) else bind(sensor)
+    return bound, tuple(each if isinstance(each, OperatingPoint) else OperatingPoint("ep", each) for each in points)
 
 
 def _train_epoch(

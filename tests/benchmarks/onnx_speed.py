@@ -15,7 +15,9 @@ from torch import nn
 
 from robustcheck.networks.loading import load_model
 from robustcheck.sensing.analog import NoisyNetwork
-from robustcheck.sensing.channel import Channel, sensor
+from robustcheck.sensing.channel import Channel
+from robustcheck.sensing.operating_point import OperatingPoint
+from robustcheck.sensing.sensor import sensor
 
 BATCH = 32
 Paired = Callable[[dict[str, Callable[[], object]], int], dict[str, list[float]]]
@@ -98,7 +100,7 @@ def _audit(name: str, model: object, path: Path, paired: Paired, repeats: int) -
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     noisy = NoisyNetwork(model.runtime.make(), model.input.normalise, "sensor")
-    channel = Channel(sensor("adc-8bit"), 0.5)
+    channel = Channel(sensor("adc-8bit"), OperatingPoint("ep", 0.5))
     images, ids = torch.rand(BATCH, 3, 224, 224), torch.arange(BATCH)
     raw = images.numpy().astype(np.float32)
     with torch.no_grad():

@@ -21,7 +21,9 @@ from robustcheck.networks.architectures import build
 from robustcheck.networks.inputs import InputSpec
 from robustcheck.networks.loading import Model
 from robustcheck.sensing.analog import NoisyNetwork
-from robustcheck.sensing.channel import Channel, sensor
+from robustcheck.sensing.channel import Channel
+from robustcheck.sensing.operating_point import OperatingPoint
+from robustcheck.sensing.sensor import sensor
 from robustcheck.sensing.random import torch_seed
 from robustcheck.study import training
 
@@ -68,7 +70,7 @@ def contestants(size: int) -> dict[str, Contestant]:
     analogvnn = analogvnn_network(network)
     plain = plain_network(network).train()
     noisy = NoisyNetwork(ours, lambda x: x, "network").train()
-    channel = Channel(sensor("adc-4bit", steps=STEPS, placement="network", range="unit"), EP, 0, "train")
+    channel = Channel(sensor("adc-4bit", steps=STEPS, placement="network", range="unit"), OperatingPoint("ep", EP), 0, "train")
     draws = itertools.count()
     analogvnn.train()
 
@@ -164,7 +166,7 @@ def epochs(noise: bool) -> dict[str, Callable[[], object]]:
     """One pass over digits' training split by the project's own loop; and `train` itself, which also validates."""
     model, data = digits_model(), load_data("digits")
     at = sensor("adc-4bit", steps=STEPS, placement="network", range="unit") if noise else None
-    channel = None if at is None else Channel(at, EP, 0, "train")
+    channel = None if at is None else Channel(at, OperatingPoint("ep", EP), 0, "train")
     policy = training.TrainingPolicy(epochs=1, learning_rates=(RATE,))
     steps = max(1, len(data.train.labels) // policy.batch_size)
     noisy = NoisyNetwork(model.network, model.input.normalise, "network" if noise else "sensor")
