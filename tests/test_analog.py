@@ -10,12 +10,12 @@ from torch.nn import functional as F
 from robustcheck.errors import InvalidValueError, PlacementError
 from robustcheck.sensing.analog import NoisyNetwork, uncovered_layers
 from robustcheck.sensing.channel import Channel
-from robustcheck.sensing.operating_point import OperatingPoint
-from robustcheck.sensing.sensor import sensor
 from robustcheck.sensing.converter import Converter
 from robustcheck.sensing.deviates import deviates
 from robustcheck.sensing.error_probability import noise_sigma
+from robustcheck.sensing.operating_point import OperatingPoint
 from robustcheck.sensing.random import random_words, stream_key, torch_seed
+from robustcheck.sensing.sensor import sensor
 
 STEPS, EP, SEED, DRAW = 7, 0.5, 5, 3
 IDS = torch.tensor([4, 9, 2**33])

@@ -18,10 +18,10 @@ from torch import nn
 from robustcheck import load_data
 from robustcheck.sensing.analog import NoisyNetwork
 from robustcheck.sensing.channel import Channel
-from robustcheck.sensing.operating_point import OperatingPoint
-from robustcheck.sensing.sensor import sensor
 from robustcheck.sensing.converter import Converter
+from robustcheck.sensing.operating_point import OperatingPoint
 from robustcheck.sensing.random import stream_key, torch_seed
+from robustcheck.sensing.sensor import sensor
 from robustcheck.study.plan import Study
 
 N, WIDE = 64, 256  # rows and features of the networks whose memory is known by hand

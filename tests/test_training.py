@@ -66,7 +66,7 @@ def test_the_epoch_kept_is_that_of_the_highest_validation_accuracy(model, data):
     assert len(trained.validation_curve) == 6
     noisy = NoisyNetwork(trained.model.network, trained.model.input.normalise, "sensor")
     again = channel(sensor("adc-2bit"), ep=0.6, seed=1)
-    again = type(again)(again.sensor, again.ep, again.seed, "validation")
+    again = type(again)(again.sensor, again.point, again.seed, "validation")
     assert evaluate_network(noisy, data.validation, again, draws=1).accuracy == trained.validation_accuracy
 
 
@@ -154,8 +154,8 @@ def test_training_takes_what_a_user_has_at_hand(model, data):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (("adc-2bit",), InvalidValueError, "eps: expected at least one error probability with a sensor"),
-        ((None, (0.5,)), InvalidValueError, "eps: expected none without a sensor"),
+        (("adc-2bit",), InvalidValueError, "points: expected at least one operating point with a sensor"),
+        ((None, (0.5,)), InvalidValueError, "points: expected none without a sensor"),
         (("adc-2bit", (1.5,)), InvalidValueError, "expected 0 < EP < 1"),
         (("adc-2bits", (0.5,)), UnknownNameError, "did you mean 'adc-2bit'"),
     ],

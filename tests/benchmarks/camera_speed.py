@@ -2,7 +2,7 @@
 
 All of the camera is on: sRGB in and out, Poisson, full well, both maps of non-uniformity, read and row noise, dark
 current, rounding and clipping. `GaussNoise` adds one Gaussian and clips. getframes is given linear light, and does
-Poisson, response and dark maps, read noise, full well and rounding in its single precision, without truth.
+Poisson, a response map, read noise, dark current, full well and rounding in its single precision, without truth.
 """
 
 from __future__ import annotations

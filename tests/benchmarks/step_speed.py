@@ -23,8 +23,8 @@ from robustcheck.networks.loading import Model
 from robustcheck.sensing.analog import NoisyNetwork
 from robustcheck.sensing.channel import Channel
 from robustcheck.sensing.operating_point import OperatingPoint
-from robustcheck.sensing.sensor import sensor
 from robustcheck.sensing.random import torch_seed
+from robustcheck.sensing.sensor import sensor
 from robustcheck.study import training
 
 CLEAN = "no noise"
@@ -70,7 +70,8 @@ def contestants(size: int) -> dict[str, Contestant]:
     analogvnn = analogvnn_network(network)
     plain = plain_network(network).train()
     noisy = NoisyNetwork(ours, lambda x: x, "network").train()
-    channel = Channel(sensor("adc-4bit", steps=STEPS, placement="network", range="unit"), OperatingPoint("ep", EP), 0, "train")
+    bound = sensor("adc-4bit", steps=STEPS, placement="network", range="unit")
+    channel = Channel(bound, OperatingPoint("ep", EP), 0, "train")
     draws = itertools.count()
     analogvnn.train()
 
