@@ -137,6 +137,7 @@ def test_shares_of_light_are_drawn_as_they_are_on_a_log_axis_with_clean_beyond_t
 def test_a_camera_has_its_eps_and_its_named_operating_points_on_the_axis(build_report):
     report = build_report(sensor_kind="camera")
     drawn = charts.svg(charts.accuracy_chart(report, report.results[0]))
+    assert ">exposure (share of full well that white fills)<" in drawn
     for each in report.results[0].points:
         if each.point.exposure is not None:
             assert f">EP {each.point.ep:.3g}<" in drawn
@@ -189,6 +190,24 @@ def test_an_audit_has_a_chart_for_each_axis(build_report):
     assert series == {"camera-imx477 (12 bits)", "camera-imx477/8 bits"}
     # At one exposure a camera of 8 bits has another EP than one of 12, so that no row of EPs would be true of both.
     assert ">EP " not in charts.svg(drawn["accuracy-1"])
+
+
+def test_eps_are_drawn_only_where_they_are_true_of_each_sensor_everywhere(build_report):
+    report = build_report("audit", sensor_kind="camera", bits=(12, 8))
+    first, second = report.results
+    theirs = {each.point.exposure: each.point.ep for each in first.points}
+
+    def alike(but):
+        points = tuple(
+            each.model_copy(update={"point": each.point.model_copy(update={"ep": theirs[each.point.exposure]})})
+            if each.point.exposure not in (None, but)
+            else each
+            for each in second.points
+        )
+        return charts.svg(charts.audit_chart(report, [first, second.model_copy(update={"points": points})]))
+
+    assert alike(but=None).count(">EP 0.") == 5
+    assert ">EP 0." not in alike(but=0.5)
 
 
 def test_operating_points_on_which_sensors_differ_are_marked_in_their_colours(build_report):

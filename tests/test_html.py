@@ -130,7 +130,9 @@ def test_hostile_names_are_text(build_report):
     )
     result = report.results[0]
     named = tuple(each.model_copy(update={"name": SCRIPT}) for each in result.sensor.operating_points)
-    numbers = tuple(each.model_copy(update={"name": SCRIPT, "source": SCRIPT}) for each in result.sensor.numbers)
+    numbers = tuple(
+        each.model_copy(update={"name": SCRIPT, "source": f"{SCRIPT}\u202e"}) for each in result.sensor.numbers
+    )
     hostile = {"operating_points": named, "numbers": numbers, "assumed": (SCRIPT,), "settings": {SCRIPT: 1.0}}
     sensor = result.sensor.model_copy(update=hostile)
     report = report.model_copy(
@@ -147,6 +149,7 @@ def test_hostile_names_are_text(build_report):
     assert "<script" not in text
     assert not {tag for tag, _ in page.tags} & {"script", "img"}
     assert page.text.count(SCRIPT) > 20
+    assert "\u202e" not in text
 
 
 def test_all_but_provenance_depends_on_the_study_alone(audit_report, pages):

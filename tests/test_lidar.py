@@ -270,7 +270,7 @@ def test_dead_beams_are_the_specimens_own_and_give_no_false_returns():
 
 @pytest.mark.parametrize("noisy", [True, False])
 def test_every_fourth_beam_works(noisy):
-    at = lidar.lidar_setting(profile(**NOISY), signal=0.4, noisy=noisy, every=4)
+    at = lidar.lidar_setting(profile(**NOISY, keep_every=number(4)), signal=0.4, noisy=noisy)
     image = wall(30.0)
     whole = sense(image, dataclasses.replace(at, every=1))
     assert torch.equal(sense(image, at), beam_subset(whole, 4))
@@ -494,8 +494,8 @@ def test_errors_name_what_was_expected():
 
 
 def test_no_beam_at_all_is_refused():
-    with pytest.raises(InvalidValueError, match="n >= 1"):
-        lidar.lidar_setting(profile(), signal=1, every=0)
+    with pytest.raises(ValueError, match="a whole number from 1 to 64"):
+        profile(keep_every=number(0))
 
 
 def test_a_very_weak_signal_gives_no_nan():

@@ -1,6 +1,7 @@
 """Sensors: settings bound to profiles, their names in a study, and what each kind refuses."""
 
 import pytest
+import torch
 
 from robustcheck.errors import InvalidValueError, UnknownNameError, UsageError
 from robustcheck.sensing.channel import Channel, channel
@@ -108,3 +109,19 @@ def test_an_ep_that_a_camera_cannot_reach_names_what_it_can():
     with pytest.raises(UsageError) as caught:
         _ = channel("camera-imx477", ep=0.5).reading
     assert "0.72" in str(caught.value)
+
+
+def test_an_analog_gain_multiplies_the_noise_in_codes_and_brings_the_converters_end_nearer():
+    plain = channel("camera-imx477", exposure=0.1).reading
+    geared = channel("camera-imx477", exposure=0.1, settings={"analog_gain": 4}).reading
+    assert geared.sigma_steps == pytest.approx(4 * plain.sigma_steps)
+    assert geared.ep > plain.ep
+    white = torch.ones(1, 1, 32, 32)
+    half = channel("camera-imx477", exposure=0.5, settings={"analog_gain": 4})(white)
+    assert float(half.mean()) < 0.8  # the converter ends at a quarter of the well
+
+
+def test_a_setting_leaves_beams_out():
+    image = torch.full((1, 2, 16, 8), 0.1)
+    sensed = channel("lidar-vlp16", signal=1.0, settings={"keep_every": 4, "false_return_rate": 0})(image)
+    assert (sensed[0, 0].amax(dim=1) > 0).tolist() == [row % 4 == 0 for row in range(16)]

@@ -176,7 +176,7 @@ def test_an_ep_that_a_camera_was_asked_for_stands_beside_its_exposure(build_repo
 
 def test_a_camera_whose_bits_move_is_spoken_of_by_bits(build_report):
     report, text = answer(build_report, sensor_kind="camera", vary="bits")
-    assert "the resolution moved at exposure 0.5" in section(report, "What was tested")
+    assert "on camera-imx477/bits at exposure 0.5, the camera's own noise," in section(report, "What was tested")
     assert re.search(r"at 4\.5 bits \(EP [0-9.]+\) \(interval", text)
     assert "By area under the accuracy–resolution curve: " in text
 
@@ -211,6 +211,25 @@ def test_how_far_an_audit_holds_goes_towards_harm(build_report, options, ends, v
     _, text = answer(build_report, "audit", **options)
     mildest, harshest = ends
     assert re.search(rf" % at {mildest} and [0-9.]+ % at {harshest}; {verdict}$", text)
+
+
+def test_an_accuracy_that_recovers_does_not_lengthen_how_far_an_audit_holds(build_report):
+    report = build_report("audit", sensor_kind="camera", exposures=(0.7, 0.8, 0.9))
+    result = report.results[0]
+
+    def lost(each):
+        accuracy = {"exposure 0.8": 0.5}.get(each.point.label, 0.97)
+        rows = (each.comparison.rows[0].model_copy(update={"accuracy": accuracy}),)
+        return each.model_copy(update={"comparison": each.comparison.model_copy(update={"rows": rows})})
+
+    dipped = result.model_copy(update={"points": tuple(map(lost, result.points))})
+    text = section(report.model_copy(update={"results": (dipped,)}), "The answer")
+    assert text.endswith("within 5 points of its clean accuracy down to exposure 0.9.")
+
+
+@pytest.mark.parametrize(("kind", "word"), [("converter", "EP"), ("camera", "exposure"), ("lidar", "signal")])
+def test_what_holds_at_all_points_is_said_in_the_word_of_the_axis(build_report, kind, word):
+    assert f"At every {word} there is no significant winner" in section(build_report(sensor_kind=kind), "The answer")
 
 
 def test_sensors_on_several_axes_are_told_apart(build_report):

@@ -136,7 +136,7 @@ class OperatingPoint(_Sparse):
         value = {"ep": self.ep, "exposure": self.exposure, "signal": self.signal}.get(self.kind)
         if value is None:
             return "quantised only" if self.kind == "quantised" else "clean"
-        return f"EP {value:g}" if self.kind == "ep" else f"{self.kind} {value:g}"
+        return f"EP {value:g}" if self.kind == "ep" else f"{self.kind} {value:.4g}"
 
 
 class PointResult(_Record):

@@ -110,8 +110,7 @@ def setting(sensor: SensorSummary) -> str:
     if sensor.kind == "lidar":
         return "the LIDAR's own noise"
     if sensor.kind == "camera":
-        moved = f", the resolution moved at exposure {number(sensor.at_exposure)}" if sensor.vary == "bits" else ""
-        return f"the camera's own noise{moved}"
+        return "the camera's own noise"
     noise = "Gaussian" if sensor.noise == "gaussian" else "Laplace" if sensor.noise == "laplace" else sensor.noise
     place = "at the sensor" if sensor.placement == "sensor" else "throughout the network"
     return f"{noise} noise {place}"

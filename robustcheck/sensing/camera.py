@@ -95,7 +95,7 @@ def saturation_e(profile: CameraProfile) -> float:
     """
     if profile.hdr is None:
         return profile.full_well_e.value
-    codes = profile.steps - profile.black_level_dn.value
+    codes = (profile.steps - profile.black_level_dn.value) / profile.analog_gain.value
     return max(
         min(capture.full_well_e.value, codes / capture.gain_dn_per_e.value) / sensitivity
         for capture, sensitivity in [(profile, 1.0)] + [(one, one.sensitivity.value) for one in profile.hdr.captures]
@@ -107,7 +107,7 @@ def camera_setting(
 ) -> CameraSetting:
     """A camera's numbers at an exposure and a resolution.
 
-    Gain and black level follow the resolution, K(b) = K · 2^(b − b_profile). The dark current is
+    Gain and black level follow the resolution, K(b) = K · 2^(b − b_profile), and the gain the analog gain too. The dark current is
     μ_I(T) = μ_I.ref · 2^((T − T_ref) / T_d) (EMVA 1288 release 4, dark current against temperature). The exposure time
     of a further capture of a `multi-exposure` is shorter by its sensitivity, that of a `split-pixel` the same.
 
@@ -130,6 +130,7 @@ def camera_setting(
     bits = own_bits if bits is None else bits
     max_code = steps_of_bits(bits)
     scale = 2.0 ** (bits - own_bits)
+    gain_scale = scale * profile.analog_gain.value
     warmer = profile.temperature_c.value - profile.dark_reference_c.value
     doubled_s = profile.exposure_time_s.value * 2.0 ** (warmer / profile.dark_doubling_c.value)
     captures = [
@@ -137,7 +138,7 @@ def camera_setting(
             sensitivity=1.0,
             full_well_e=profile.full_well_e.value,
             read_noise_e=profile.read_noise_e.value,
-            gain_dn_per_e=profile.gain_dn_per_e.value * scale,
+            gain_dn_per_e=profile.gain_dn_per_e.value * gain_scale,
             dark_e=profile.dark_current_e_per_s.value * doubled_s,
         )
     ]
@@ -149,7 +150,7 @@ def camera_setting(
                 sensitivity=sensitivity,
                 full_well_e=further.full_well_e.value,
                 read_noise_e=further.read_noise_e.value,
-                gain_dn_per_e=further.gain_dn_per_e.value * scale,
+                gain_dn_per_e=further.gain_dn_per_e.value * gain_scale,
                 dark_e=further.dark_current_e_per_s.value * doubled_s * shorter,
             )
         )
@@ -300,7 +301,7 @@ class _Camera:
         )
         noisy, row_noise = setting.noisy, setting.row_noise_e
         ids = self.sample_ids.to(device)
-        return _kernel(device.type).sense(  # type: ignore[no-any-return]
+        sensed: tuple[torch.Tensor, torch.Tensor | None] = _kernel(device.type).sense(
             values,
             pixel_of(setting, capture),
             shot,
@@ -313,6 +314,7 @@ class _Camera:
             output=output,
             keep_mask=keep_mask,
         )
+        return sensed
 
 
 def pixel_of(setting: CameraSetting, capture: CaptureSetting) -> Pixel:

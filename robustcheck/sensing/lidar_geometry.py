@@ -118,8 +118,7 @@ def range_image_of(
     if tolerance_deg is None:
         tolerance_deg = _half_gap(elevation_deg, azimuth_step_deg)
     off = (elevation - points.new_tensor(elevation_deg)[row]).abs()
-    # Coordinates are rounded, so a return at full scale may lie a little beyond it.
-    near = (ranges > 0) & (ranges <= RANGE_SCALE_M * (1 + 1e-6))
+    near = (ranges > 0) & (ranges <= RANGE_SCALE_M)
     inside = near & (column >= 0) & (column < columns) & (off <= tolerance_deg)
     # What lies outside goes to a cell of its own behind the image.
     cells = beams * columns
@@ -128,7 +127,7 @@ def range_image_of(
     nearest = empty.scatter_reduce(1, cell, ranges, "amin")
     wins = inside & (ranges == nearest.gather(1, cell))
     level = torch.zeros_like(empty).scatter_reduce(1, cell, points[..., 3] * wins, "amax")
-    nearest = (torch.where(nearest.isinf(), 0.0, nearest) / RANGE_SCALE_M).clamp_max(1)
+    nearest = torch.where(nearest.isinf(), 0.0, nearest) / RANGE_SCALE_M
     return torch.stack((nearest, level), dim=1)[..., :cells].reshape(len(points), 2, beams, columns)
 
 

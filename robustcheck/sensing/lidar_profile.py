@@ -53,6 +53,7 @@ class LidarProfile(Profile):
         beam_bias_m: standard deviation of a beam's constant range error.
         dead_beams: share of beams that report nothing.
         angular_noise_deg: standard deviation of a firing's direction.
+        keep_every: every n-th beam works, the uppermost one among them; 4 makes 16 beams of 64.
         operating_points: named shares of the return signal that arrive (1 is clear air and a clean window).
     """
 
@@ -73,6 +74,9 @@ class LidarProfile(Profile):
     beam_bias_m: Metres
     dead_beams: Fraction
     angular_noise_deg: Angle
+    keep_every: Annotated[Quantity, AfterValidator(Within("1", 1, 64, whole=True))] = Quantity(
+        value=1, unit="1", kind="exact", status="derived", source="all beams, unless a study leaves some out"
+    )
     operating_points: OperatingPoints = Field(min_length=1, max_length=16)
 
     @model_validator(mode="after")

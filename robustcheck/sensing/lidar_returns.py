@@ -14,7 +14,6 @@ from typing import Final
 
 import torch
 
-from robustcheck.sensing.lidar_geometry import check_every
 from robustcheck.sensing.lidar_profile import LidarProfile
 from robustcheck.sensing.operating_point import check_share
 from robustcheck.sensing.quantity import Quantity, Table
@@ -76,7 +75,7 @@ class LidarSetting:
     every: int = 1
 
 
-def lidar_setting(profile: LidarProfile, *, signal: float, noisy: bool = True, every: int = 1) -> LidarSetting:
+def lidar_setting(profile: LidarProfile, *, signal: float, noisy: bool = True) -> LidarSetting:
     """A LIDAR at one share of its return signal.
 
     An error that the profile calls `typical` is taken as one standard deviation, the harsher of its usual readings; one
@@ -86,10 +85,9 @@ def lidar_setting(profile: LidarProfile, *, signal: float, noisy: bool = True, e
         profile: of the LIDAR.
         signal: share of the return signal that arrives (fog, dirt on the window), in (0, 1].
         noisy: False rounds to the steps of range and intensity, and does nothing else.
-        every: every n-th beam works; 4 makes 16 beams of 64.
 
     Raises:
-        InvalidValueError: a signal out of its range, or `every` below 1.
+        InvalidValueError: a signal out of its range.
 
     >>> from robustcheck.sensing.profile import load_sensor
     >>> lidar_setting(load_sensor("lidar-vlp16"), signal=0.5).range_lsb_m
@@ -115,7 +113,7 @@ def lidar_setting(profile: LidarProfile, *, signal: float, noisy: bool = True, e
         angular_noise_deg=_sigma(profile.angular_noise_deg),
         signal=check_share(signal, "signal"),
         noisy=noisy,
-        every=check_every(every),
+        every=int(profile.keep_every.value),
     )
 
 
@@ -163,7 +161,7 @@ def return_snr(ranges_m: torch.Tensor, reflectivities: torch.Tensor, setting: Li
 def detection_probability(snr: torch.Tensor, setting: LidarSetting) -> torch.Tensor:
     """Probability that a return is detected: its amplitude, SNR + N(0, 1), exceeds the threshold; Φ(SNR − threshold).
 
-    Detection of a known pulse in additive Gaussian noise (Skolnik, Introduction to Radar Systems, chapter 2).
+    Detection of a known pulse in additive Gaussian noise (Skolnik, Introduction to Radar Systems).
 
     >>> from robustcheck.sensing.profile import load_sensor
     >>> setting = lidar_setting(load_sensor("lidar-vlp16"), signal=1)
@@ -179,7 +177,7 @@ def range_sigma(snr: torch.Tensor, setting: LidarSetting) -> torch.Tensor:
 
     The published table, straight between its points on logarithmic axes and constant beyond them; without one
     σ² = σ_strong² + (σ_limit² − σ_strong²) · (SNR_limit / SNR)². The second part is the timing jitter of a threshold on
-    a pulse's edge, rise time / SNR (Skolnik, chapter 11); that it reaches σ_limit at the limit of detection, and the
+    a pulse's edge, rise time / SNR (Skolnik); that it reaches σ_limit at the limit of detection, and the
     floor σ_strong, are the profile's. An SNR below the limit counts as the limit: what is reported came as high.
 
     Args:
