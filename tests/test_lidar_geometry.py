@@ -62,7 +62,7 @@ def test_the_way_there_and_back_changes_nothing(columns):
 
 
 def test_a_return_at_full_scale_comes_back():
-    image = torch.ones(1, 2, len(UNEVEN), 50, dtype=torch.float64)  # of which some come back as 128 m and a little
+    image = torch.ones(1, 2, len(UNEVEN), 50)
     torch.testing.assert_close(range_image_of(points_of(image, UNEVEN, 0.3), UNEVEN, 0.3, 50), image, rtol=1e-6, atol=0)
 
 
@@ -92,6 +92,8 @@ def test_what_no_beam_meets_is_left_out():
     assert found(-2.1, -0.3) == [[2, 2]]
     assert found(0, 1.9) == [[1, 0]]
     assert found(0, 2.1) == []
+    assert found(0, -1.9) == [[1, 3]]
+    assert found(0, -2.1) == []
     assert found(0, 182.1, centre_deg=180.0) == []
     assert found(0, -178.4, centre_deg=180.0) == [[1, 0]]
     assert found(0, 30.4, centre_deg=30.0) == [[1, 1]]
@@ -121,6 +123,12 @@ def test_a_subset_of_the_beams():
     assert torch.equal(beam_subset(image, 1), image)
     with pytest.raises(InvalidValueError, match="n >= 1"):
         beam_subset(image, 0)
+
+
+def test_an_intensity_without_a_range_is_no_return():
+    image = torch.zeros(1, 2, 7, 3)
+    image[:, 1] = 0.5
+    assert not points_of(image, UNEVEN, 1.0).any()
 
 
 def test_the_layout_of_the_points_does_not_matter():

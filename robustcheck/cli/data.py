@@ -19,7 +19,7 @@ _ROWS = 100
 def data() -> None:
     """Show the kinds of data, and what a data set holds.
 
-    Labelled images in classes: image classification only, so far.
+    Labelled images in classes, or range images of a LIDAR: classification only, so far.
 
     \b
     Examples:
@@ -63,13 +63,14 @@ def list_kinds(as_json: bool) -> None:
 def show(spec: str, as_json: bool, **params: Any) -> None:
     """Show the counts per split and class, shape, range, hash and notes of a data set.
 
-    SPEC is digits, folder:PATH, npz:PATH or torchvision:NAME:ROOT.
+    SPEC is digits, folder:PATH, npz:PATH or torchvision:NAME:ROOT; lidar-scenes, clouds:PATH or kitti:PATH for a LIDAR.
 
     \b
     Examples:
       robustcheck data show digits
       robustcheck data show folder:photos --resize 32x32 --max-samples 1000
       robustcheck data show torchvision:FashionMNIST:data --json
+      robustcheck data show lidar-scenes
     """
     summary = load_data_from({**params, "data": spec}).summary()
     if as_json:
@@ -82,9 +83,11 @@ def show(spec: str, as_json: bool, **params: Any) -> None:
     channels, height, width = summary["shape"]
     low, high = summary["range"]
     console.print(f"{summary['name']}: {summary['source']}")
-    console.print(
-        f"images   {channels}×{height}×{width} (channels×height×width), {summary['dtype']}, {low:.4g} to {high:.4g}"
-    )
+    span = f"{summary['dtype']}, {low:.4g} to {high:.4g}"
+    if summary["modality"] == "range":
+        console.print(f"ranges   {height}×{width} (beams×columns), range / 128 m and intensity / 255, {span}")
+    else:
+        console.print(f"images   {channels}×{height}×{width} (channels×height×width), {span}")
     console.print(f"chance   {summary['chance']:.4f}, the largest class's share of the test split")
     console.print(f"split    seed {summary['split_seed']}, test part {'fixed' if summary['fixed_test'] else 'drawn'}")
     console.print(f"sha256   {summary['sha256']}")

@@ -52,7 +52,11 @@ def data_options(command: _Command) -> _Command:
     """`--data`, `loading_options`, and what is done to training images: for `load_data_from`."""
     return with_options(
         command,
-        click.option("--data", metavar="SPEC", help="digits, folder:PATH, npz:PATH or torchvision:NAME:ROOT."),
+        click.option(
+            "--data",
+            metavar="SPEC",
+            help="digits, folder:PATH, npz:PATH, torchvision:NAME:ROOT, lidar-scenes, clouds:PATH or kitti:PATH.",
+        ),
         loading_options,
         click.option("--flip", is_flag=True, help="Flip training images left to right at random."),
         click.option(

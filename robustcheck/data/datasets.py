@@ -13,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from robustcheck.data.arrays import TORCHVISION, read_digits, read_npz, read_torchvision
+from robustcheck.data.cloud_folders import read_clouds, read_kitti
 from robustcheck.data.folders import read_folder
-from robustcheck.data.listing import ONLY_CLASSIFICATION, Listing, Request, enumerate_names, printable
-from robustcheck.data.preprocessing import Preprocessing
+from robustcheck.data.lidar_scenes import read_lidar_scenes
+from robustcheck.data.listing import ONLY_CLASSIFICATION, Listing, Modality, Request, enumerate_names, printable
+from robustcheck.data.preprocessing import Preprocessing, check_range_images
 from robustcheck.data.splits import SPLIT_NAMES, TEST, Ints, assign, choose
 from robustcheck.errors import DataError, InvalidValueError, UnknownNameError, UsageError
 
@@ -66,6 +68,7 @@ class Dataset:
     preprocessing: Preprocessing
     split_seed: int
     fixed_test: bool
+    modality: Modality = "image"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -93,6 +96,7 @@ class Dataset:
             "spec": self.spec,
             "name": self.name,
             "source": self.source,
+            "modality": self.modality,
             "sha256": self.sha256,
             "shape": list(self.shape),
             "dtype": str(images[0].dtype).removeprefix("torch."),
@@ -118,9 +122,22 @@ class Kind:
 
 
 KINDS: Final[dict[str, Kind]] = {
+    "clouds": Kind(
+        "clouds:PATH",
+        "clouds:scans",
+        "one sub-folder of .bin, .pcd, .ply, .npz clouds a class; train/, test/ kept",
+        read_clouds,
+    ),
     "digits": Kind("digits", "digits", "scikit-learn's handwritten digits, 1797 of 8×8, embedded", read_digits),
     "folder": Kind(
         "folder:PATH", "folder:photos", "one sub-folder of image files a class; train/, test/ kept", read_folder
+    ),
+    "kitti": Kind("kitti:PATH", "kitti:dataset", "SemanticKITTI: the labelled instances in sequences/NN", read_kitti),
+    "lidar-scenes": Kind(
+        "lidar-scenes",
+        "lidar-scenes",
+        "6400 ray-cast LIDAR scenes of one thing each, simulated, embedded",
+        read_lidar_scenes,
     ),
     "npz": Kind("npz:PATH", "npz:cells.npz", "arrays images and labels; test_images, test_labels kept", read_npz),
     "torchvision": Kind(
@@ -138,7 +155,7 @@ def load_data(
     download: bool = False,
     class_names: tuple[str, ...] | None = None,
 ) -> Dataset:
-    """The data set that a spec names: `digits`, `folder:PATH`, `npz:PATH` or `torchvision:NAME:ROOT`.
+    """The data set that a spec names, such as `digits`, `folder:PATH` or `lidar-scenes`; see `KINDS` for all.
 
     The splits are stratified by class, .6 train, .2 validation, .2 test; a test part that the source has is kept, and
     validation is then .2 of the rest. They follow from `split_seed` (0 to 2⁶⁴ − 1) and the sample ids alone.
@@ -164,6 +181,8 @@ def load_data(
     if max_samples is not None and max_samples < 1:
         raise InvalidValueError("max samples", expected="at least 1", got=max_samples)
     listing = KINDS[kind].read(rest, Request(download=download, class_names=class_names))
+    if listing.modality == "range":
+        check_range_images(preprocessing)
     fixed_test = bool((listing.fixed_split == TEST).any())
     absent = _check_classes(listing, fixed_test=fixed_test)
     split = assign(listing.labels, listing.sample_ids, listing.fixed_split, split_seed)
@@ -185,6 +204,7 @@ def load_data(
         preprocessing=preprocessing,
         split_seed=split_seed,
         fixed_test=fixed_test,
+        modality=listing.modality,
     )
 
 

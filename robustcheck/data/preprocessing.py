@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustcheck.errors import DataError, InvalidValueError
+from robustcheck.errors import DataError, InvalidValueError, UsageError
 
 _LARGEST_SIDE = 8192
 
@@ -71,6 +71,26 @@ class Preprocessing:
                 f"crop: expected at most the image, {height}×{width}, got {crop}; crop less or resize first"
             )
         return self.crop
+
+
+def check_range_images(preprocessing: Preprocessing) -> None:
+    """UsageError if the preprocessing would resize or crop range images; to flip them is to mirror the scene.
+
+    Between two returns at different distances there is no surface to interpolate, and a row is a beam at its own angle.
+
+    >>> check_range_images(Preprocessing(flip=True))
+    """
+    asked = {
+        "--resize": preprocessing.resize,
+        "--crop": preprocessing.crop,
+        "--random-crop-padding": preprocessing.random_crop_padding,
+    }
+    given = [option for option, value in asked.items() if value is not None]
+    if given:
+        raise UsageError(
+            f"{given[0]}: expected range images to keep their size, as rows are beams and columns are angles, "
+            f"got {asked[given[0]]!r}; leave it out, or use --flip alone"
+        )
 
 
 def prepare(image: NDArray[Any], preprocessing: Preprocessing) -> NDArray[Any]:

@@ -10,8 +10,15 @@ from torch import nn
 from robustcheck.errors import InvalidValueError, UnknownNameError
 from robustcheck.networks.architectures.convnet import convnet
 from robustcheck.networks.architectures.linear import mlp
+from robustcheck.networks.architectures.pointnet import pointnet
+from robustcheck.networks.architectures.rangenet import rangenet
 
-ARCHITECTURES: Final[dict[str, Callable[..., nn.Module]]] = {"convnet": convnet, "mlp": mlp}
+ARCHITECTURES: Final[dict[str, Callable[..., nn.Module]]] = {
+    "convnet": convnet,
+    "mlp": mlp,
+    "pointnet": pointnet,
+    "rangenet": rangenet,
+}
 
 
 def build(name: str, options: Mapping[str, Any]) -> nn.Module:
