@@ -164,9 +164,9 @@ def test_the_time_of_a_further_capture():
     beside = setting(hdr=hdr("split-pixel")).captures[1]
     assert (short.sensitivity, short.dark_e) == (1 / 16, pytest.approx(0.2))
     assert beside.dark_e == pytest.approx(3.2)
-    # The shorter exposure of the two reaches the converter's end first: (4095 − 256) / 0.47 electrons, times 16.
-    assert saturation_e(profile(hdr=hdr())) == pytest.approx((4095 - 256) / 0.47 * 16)
-    assert setting(1.0, hdr=hdr()).white_e == pytest.approx((4095 - 256) / 0.47 * 16)
+    # The well of the shorter exposure, times 16.
+    assert saturation_e(profile(hdr=hdr())) == pytest.approx(8180 * 16)
+    assert setting(1.0, hdr=hdr()).white_e == pytest.approx(8180 * 16)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,15 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from robustcheck import Report, Study, channel, evaluate, load_data, load_model, run_study, train
 from robustcheck.errors import StudyMismatchError, UsageError
+from robustcheck.sensing import camera
+from robustcheck.sensing.camera import camera_setting
+from robustcheck.sensing.camera_ep import error_probability_at
 from robustcheck.sensing.operating_point import OperatingPoint
+from robustcheck.sensing.profile import load_sensor
 from robustcheck.study.cells import contestants, load_study, points
 from robustcheck.study.plan import require_same_study
 
@@ -77,10 +82,6 @@ def test_the_report_survives_its_file(report, tmp_path):
 
 
 def test_data_ep_is_the_mean_over_the_pixels_of_the_test_split(report):
-    from robustcheck.sensing.camera import camera_setting
-    from robustcheck.sensing.camera_ep import error_probability_at
-    from robustcheck.sensing.profile import load_sensor
-
     data = load_data("digits", max_samples=200)
     codes = np.rint(
         data.test.images.numpy().astype(np.float64) * (1 if data.test.images.is_floating_point() else 1 / 255) * 255
@@ -128,7 +129,8 @@ def test_each_point_trains_a_network_of_its_own(tmp_path):
     assert list(names) == ["exposure=0.002", "exposure=0.02"]
     dark = OperatingPoint("exposure", 0.002)
     assert names["exposure=0.002"].train_points == (dark,)
-    assert points(names["exposure=0.002"]) == {"clean": None, "quantised": None, "exposure=0.002": dark}
+    quiet = OperatingPoint("exposure", 0.002, noisy=False)
+    assert points(names["exposure=0.002"]) == {"clean": None, "exposure=0.002 quantised": quiet, "exposure=0.002": dark}
     made = run_study(asked, tmp_path)
     assert {cell.train_ep for cell in made.training} == set(names)
     assert [point.exposure for point in noisy(made)] == [0.002, 0.02]
@@ -204,3 +206,21 @@ def test_a_study_file_says_the_same(tmp_path):
     path = tmp_path / "study.toml"
     path.write_text(asked.to_toml(), encoding="utf-8")
     assert Study.load(path) == asked
+
+
+def test_rounding_alone_is_that_of_the_same_light(tmp_path):
+    asked = study(sensors=[{"spec": "camera-imx477", "bits": 4}], exposures=[0.02, 0.5])
+    made = run_study(asked, tmp_path)
+    model, data = load_model("digits-convnet"), load_data("digits", max_samples=200)
+    for each in made.results[0].points:
+        if each.point.kind != "exposure":
+            assert each.point.kind == "clean"
+            continue
+        setting = camera_setting(load_sensor("camera-imx477"), exposure=each.point.exposure, bits=4, noisy=False)
+        rounded = camera.sense(data.test.physical(), setting, 0, "test", data.test.sample_ids, 0)
+        with torch.no_grad():
+            expected = (model.network(model.input.normalise(rounded)).argmax(dim=1) == data.test.labels).double().mean()
+        assert each.comparison.rows[0].quantised == pytest.approx(float(expected))
+    dark = next(each for each in made.results[0].points if each.point.exposure == 0.02)
+    assert dark.comparison.rows[0].accuracy < 0.2  # one code is left of the whole range, and no noise is to blame
+    assert dark.comparison.rows[0].quantised < 0.2

@@ -6,9 +6,10 @@ import signal
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
-from robustcheck.cli.demo import ACTIVATIONS, EPS
+from robustcheck.cli.demo import ACTIVATIONS, DIGITS
 from robustcheck.cli.main import cli, main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,16 +83,17 @@ def test_every_command_prints_json_on_request(path, command):
 
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S)
     names = {}
-    exec(compile(block, "README.md", "exec"), names)
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S):
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["pipeline"](image=np.full((8, 8, 3), 128, np.uint8))["image"].shape == (8, 8, 3)
     assert names["report"].results[0].points
     assert float(capsys.readouterr().out.splitlines()[0]) > 0.5
 
 
 def test_the_readme_shows_the_demo():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name in (*ACTIVATIONS, *(f"EP {ep:g}" for ep in EPS)):
+    for name in (*ACTIVATIONS, *(f"EP {ep:g}" for ep in DIGITS.compare["eps"])):
         assert re.search(rf"^.*\b{name}\b.*$", text, flags=re.M), name
 
 

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from scipy import stats
 
 from robustcheck.errors import InvalidValueError, UnknownNameError, UsageError
+from robustcheck.sensing.camera import saturation_e
 from robustcheck.sensing.channel import Channel, channel
 from robustcheck.sensing.operating_point import OperatingPoint
 from robustcheck.sensing.profile import load_sensor, with_settings
@@ -58,6 +60,13 @@ def test_everything_that_changes_a_camera_changes_its_hash():
         ("camera-imx477", {"settings": {"read_noise_e": -1}}, UsageError, "expected a number of at least 0, got -1"),
         ("camera-imx477", {"device_seed": -1}, InvalidValueError, "device seed"),
         ("camera-imx477", {"vary": "light"}, UnknownNameError, "quantity to vary"),
+        ("camera-imx477", {"settings": {"bits": 8}}, UsageError, "--set bits: expected --bits"),
+        ("camera-imx477", {"settings": {"black_level_dn": 5000}}, UsageError, "expected less than the last code, 4095"),
+        ("camera-imx477", {"vary": "bits", "bits": 8}, UsageError, "expected none where an EP moves the bits, got 8"),
+        ("camera-imx477", {"at_exposure": 0.1}, UsageError, "with vary 'bits' alone"),
+        ("camera-ox03c10", {"bits": 8}, UsageError, "made for its own 4096 codes"),
+        ("camera-ox03c10", {"vary": "bits"}, UsageError, "made for its own 4096 codes"),
+        ("adc-4bit", {"device_seed": 1}, UsageError, "of which all specimens are alike"),
         ("adc-4bit", {"bits": 4, "steps": 15}, InvalidValueError, "bits or steps, not both"),
     ],
 )
@@ -116,12 +125,35 @@ def test_an_analog_gain_multiplies_the_noise_in_codes_and_brings_the_converters_
     geared = channel("camera-imx477", exposure=0.1, settings={"analog_gain": 4}).reading
     assert geared.sigma_steps == pytest.approx(4 * plain.sigma_steps)
     assert geared.ep > plain.ep
-    white = torch.ones(1, 1, 32, 32)
-    half = channel("camera-imx477", exposure=0.5, settings={"analog_gain": 4})(white)
-    assert float(half.mean()) < 0.8  # the converter ends at a quarter of the well
+    with pytest.raises(UsageError) as caught:
+        _ = channel("camera-imx477", exposure=0.5, settings={"analog_gain": 4}).reading
+    assert "use an exposure of at most 0.25," in str(caught.value)  # (4095.5 − 256) / (4 · 0.47 · 8180)
 
 
 def test_a_setting_leaves_beams_out():
     image = torch.full((1, 2, 16, 8), 0.1)
     sensed = channel("lidar-vlp16", signal=1.0, settings={"keep_every": 4, "false_return_rate": 0})(image)
     assert (sensed[0, 0].amax(dim=1) > 0).tolist() == [row % 4 == 0 for row in range(16)]
+
+
+def test_a_set_number_keeps_its_kind_and_takes_the_place_of_a_table():
+    bias = load_sensor("lidar-hap").beam_bias_m
+    again = with_settings(load_sensor("lidar-hap"), {"beam_bias_m": bias.value}).beam_bias_m
+    assert (again.value, again.kind) == (bias.value, "max")
+    ouster = load_sensor("lidar-os1-64")
+    assert ouster.range_noise_by_snr is not None
+    assert with_settings(ouster, {"range_noise_m": 0.5, "range_noise_limit_m": 0.6}).range_noise_by_snr is None
+    assert with_settings(ouster, {"beam_bias_m": 0.1}).range_noise_by_snr is not None
+
+
+def test_exposure_is_a_share_of_the_wells_whatever_the_gain():
+    for name in ("camera-imx477", "camera-ov-split-pixel"):
+        profile = load_sensor(name)
+        assert saturation_e(profile) == saturation_e(with_settings(profile, {"analog_gain": 4}))
+
+
+def test_a_weaker_return_is_detected_less_often():
+    strong, weak = (channel("lidar-vlp16", signal=signal).reading.detection for signal in (1.0, 0.1))
+    # 10 % at 20 m against the threshold at 35.36 m: Φ(3.719 · (35.36 / 20)² − 3.719), and a tenth of that SNR
+    assert strong == pytest.approx(float(stats.norm.cdf(3.719 * ((35.36 / 20) ** 2 - 1))), rel=1e-6)
+    assert weak == pytest.approx(float(stats.norm.cdf(3.719 * (0.1 * (35.36 / 20) ** 2 - 1))), rel=1e-3)

@@ -220,7 +220,12 @@ def _points(bound: Sensor, params: Mapping[str, Any], as_json: bool) -> None:
 
 def _facts(bound: Sensor, reading: Reading) -> dict[str, float | None]:
     if bound.kind == "lidar":
-        return {"signal": reading.signal, "range_ep": reading.range_ep, "intensity_ep": reading.intensity_ep}
+        return {
+            "signal": reading.signal,
+            "detection": reading.detection,
+            "range_ep": reading.range_ep,
+            "intensity_ep": reading.intensity_ep,
+        }
     from robustcheck.sensing.camera import saturation_e
     from robustcheck.sensing.camera_profile import CameraProfile
     from robustcheck.sensing.optics import lux_of_exposure
@@ -276,7 +281,7 @@ def _print_points(bound: Sensor, readings: list[tuple[str, Reading]]) -> None:
     console.print(Text(bound.key, style="bold"), Text(f"{bound.profile.title}{size}"), soft_wrap=True)
     titles = {
         "camera": ("exposure", "share", "light [lx]", "electrons", "σ [codes]", "ep_centre", "ep_adc"),
-        "lidar": ("signal", "share", "range EP", "intensity EP"),
+        "lidar": ("signal", "share", "detected", "range EP", "intensity EP"),
     }[bound.kind]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, title in enumerate(titles):
@@ -287,7 +292,7 @@ def _print_points(bound: Sensor, readings: list[tuple[str, Reading]]) -> None:
     console.print(table)
     what = {
         "camera": "a flat field at white: white gives that many electrons, and its code changes with probability EP",
-        "lidar": "at the reference return of the LIDAR's model: see docs/lidar.md",
+        "lidar": "of the reference return, a 10 % reflector at 20 m",
     }[bound.kind]
     console.print(Text(what, style="dim"), soft_wrap=True)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from robustcheck.reporting.axis import axis_of, is_noisy, noisy_points
 from robustcheck.reporting.draw_errors import draw_error_sentences
-from robustcheck.reporting.report import Report, Result
+from robustcheck.reporting.report import Report, Result, Row
 from robustcheck.reporting.wording import listed, percent, result_name
 
 _NOTABLE_LOSS = 0.05
@@ -13,8 +15,9 @@ _NOTABLE_LOSS = 0.05
 def audited(report: Report, result: Result) -> str:
     """Accuracy without noise, at the mildest and at the harshest operating point, and how far it holds."""
     axis = axis_of(result)
-    noisy = [(each.point, each.comparison.rows[0].accuracy) for _, each in noisy_points(result) if each.comparison.rows]
-    still = {
+    rows = [(each.point, each.comparison.rows[0]) for _, each in noisy_points(result) if each.comparison.rows]
+    noisy = [(point, row.accuracy) for point, row in rows]
+    still: dict[str, float] = {
         each.point.kind: each.comparison.rows[0].accuracy
         for each in result.points
         if not is_noisy(each.point) and each.comparison.rows
@@ -22,8 +25,8 @@ def audited(report: Report, result: Result) -> str:
     parts = [
         f"{percent(accuracy)} % {'clean' if kind == 'clean' else 'quantised only'}" for kind, accuracy in still.items()
     ]
-    ends = noisy[:1] + noisy[1:][-1:]
-    parts += [f"{percent(accuracy)} % at {axis.place(point)}" for point, accuracy in ends]
+    ends = rows[:1] + rows[1:][-1:]
+    parts += [f"{percent(row.accuracy)} % at {axis.place(point)}{_alone(still, row)}" for point, row in ends]
     text = f"{result_name(report, result)}: {listed(parts)}"
     clean = still.get("clean")
     if clean is None or not noisy:
@@ -45,6 +48,11 @@ def audited(report: Report, result: Result) -> str:
         far = f"{axis.as_far_as} {axis.place(held[-1])}"
         return f"{text}; it stays within 5 points of its clean accuracy {far}."
     return f"{text}; it loses more than 5 points at every {axis.short} tested."
+
+
+def _alone(still: Mapping[str, float], row: Row) -> str:
+    """What rounding alone leaves at a point, where that is not said of all points at once."""
+    return "" if row.quantised is None or "quantised" in still else f" ({percent(row.quantised)} % without its noise)"
 
 
 def audit_certainty(report: Report) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from robustcheck.reporting.describe import (
     title,
 )
 from robustcheck.sensing.channel import Channel
-from robustcheck.study.cells import Cell, LoadedStudy, points
+from robustcheck.study.cells import Cell, LoadedStudy, points, quantised_at
 from robustcheck.study.plan import NUMERICS, content_hash
 from robustcheck.study.precision import draw_error
 from robustcheck.study.runner import Outcome, environments
@@ -168,7 +168,9 @@ def _result(source: _Source, cells: Sequence[Cell], model: int, sensor: int) -> 
     accuracies: list[NDArray[np.float64]] = []
     blocks: list[Block] = []
     plain = study.training.train_ep != "matched" or study.training.mode == "none"
-    named = {name: point for cell in mine for name, point in points(cell.contestant).items()}
+    named = {
+        name: point for cell in mine for name, point in points(cell.contestant).items() if point is None or point.noisy
+    }
     readings = {name: Channel(bound, point).reading for name, point in named.items()}
     at: list[float] = []
     for name, point in sorted(
@@ -212,7 +214,11 @@ def _compare(source: _Source, block: Block, point: str, *, inside: bool) -> tupl
     intervals = {spec: sample_interval(found, draws_are_clusters=inside and noisy) for spec, found in correct.items()}
     precisions = {spec: _precision(source, found) if noisy else None for spec, found in correct.items()}
     beside: dict[str, dict[str, float]] = {
-        spec: {name: float(np.mean([source.accuracy(cell, name) for cell in cells])) for name in ("clean", "quantised")}
+        spec: {
+            kind: float(np.mean([source.accuracy(cell, name) for cell in cells]))
+            for kind, name in (("clean", "clean"), ("quantised", quantised_at(point, cells[0].contestant)))
+            if name is not None
+        }
         for spec, cells in block.items()
     }
     return _comparison(source, block, accuracy, intervals, beside, precisions=precisions), accuracy

@@ -187,6 +187,7 @@ def operating_point(
         data_ep=data_ep,
         range_ep=reading.range_ep,
         intensity_ep=reading.intensity_ep,
+        detection=reading.detection,
         named=next((name for name, number in named.items() if number.value == share), None),
     )
 

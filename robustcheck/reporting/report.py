@@ -114,7 +114,7 @@ class OperatingPoint(_Sparse):
     """
 
     sparse: ClassVar[frozenset[str]] = frozenset(
-        {"exposure", "bits", "signal", "data_ep", "range_ep", "intensity_ep", "named"}
+        {"exposure", "bits", "signal", "data_ep", "range_ep", "intensity_ep", "detection", "named"}
     )
 
     kind: Literal["ep", "exposure", "signal", "clean", "quantised"] = Field(description="what was asked for")
@@ -128,6 +128,7 @@ class OperatingPoint(_Sparse):
     data_ep: float | None = Field(default=None, description="mean ep_centre over the pixels of the test split")
     range_ep: float | None = Field(default=None, description="ep_centre of a LIDAR's ranges at its reference return")
     intensity_ep: float | None = Field(default=None, description="ep_centre of its intensities there")
+    detection: float | None = Field(default=None, description="probability that the reference return is detected")
     named: str | None = Field(default=None, description="the profile's name for this operating point")
 
     @property

@@ -19,7 +19,12 @@ _COLUMNS = {
         ("σ [codes]", "sigma_steps"),
         ("mean EP of the data", "data_ep"),
     ),
-    "lidar": (("signal", "signal"), ("range EP", "range_ep"), ("intensity EP", "intensity_ep")),
+    "lidar": (
+        ("signal", "signal"),
+        ("detected", "detection"),
+        ("range EP", "range_ep"),
+        ("intensity EP", "intensity_ep"),
+    ),
 }
 _NOTES = {
     "camera": "σ and EP are those of a flat field at white, without the sensor's fixed pattern.",

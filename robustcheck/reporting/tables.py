@@ -131,12 +131,23 @@ def audit(report: Report, model: str) -> Table:
             rows = [row for each in result.points if each.point.label == label for row in each.comparison.rows[:1]]
             cells.append(f"{percent(rows[0].accuracy)} ({span(rows[0].samples)})" if rows else NONE)
         lines.append(Line((label, *cells)))
+        alone = [_alone(result, label) for result in results]
+        if any(cell != NONE for cell in alone):
+            lines.append(Line(("– rounding alone", *alone)))
     return Table(
         f"Accuracy of {plain(model)} in percent",
         ("operating point", *(plain(sensor_name(result.sensor)) for result in results)),
         tuple(lines),
         ("In brackets the 95 % interval over test samples and draws: these networks only.",),
     )
+
+
+def _alone(result: Result, label: str) -> str:
+    """Accuracy with rounding and no noise at this point, where it is not the same at every point."""
+    if any(each.point.kind == "quantised" for each in result.points):
+        return NONE
+    found = [row.quantised for each in result.points if each.point.label == label for row in each.comparison.rows[:1]]
+    return percent(found[0]) if found and found[0] is not None else NONE
 
 
 def learning_rates(report: Report) -> Table | None:
@@ -180,7 +191,11 @@ def point_caption(point: OperatingPoint) -> str:
     if point.kind in ("clean", "quantised"):
         return "Clean: the sensor's channel off" if point.kind == "clean" else "Quantised only: rounding without noise"
     if point.signal is not None:
-        parts = [_said("range EP", point.range_ep), _said("intensity EP", point.intensity_ep)]
+        parts = [
+            _said("range EP", point.range_ep),
+            _said("intensity EP", point.intensity_ep),
+            _said("reference return detected", point.detection),
+        ]
     elif point.exposure is not None:
         resolution = _said("", point.bits, " bits at ")
         parts = [

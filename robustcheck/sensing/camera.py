@@ -84,22 +84,31 @@ class CameraSetting:
 
 
 def saturation_e(profile: CameraProfile) -> float:
-    """Electrons of the first capture where the camera as a whole saturates.
+    """Electrons of the first capture where the wells of the camera are full: those of its least sensitive capture.
 
-    With one capture this is its full well; the converter may clip a little earlier. With several it is the most that
-    any of them reads: the lesser of its full well and of what its converter reaches, over its sensitivity.
+    The converter may clip earlier; see `white_reached`.
 
     >>> from robustcheck.sensing.profile import load_sensor
     >>> saturation_e(load_sensor("camera-imx477"))
     8180.0
     """
-    if profile.hdr is None:
-        return profile.full_well_e.value
-    codes = (profile.steps - profile.black_level_dn.value) / profile.analog_gain.value
-    return max(
-        min(capture.full_well_e.value, codes / capture.gain_dn_per_e.value) / sensitivity
-        for capture, sensitivity in [(profile, 1.0)] + [(one, one.sensitivity.value) for one in profile.hdr.captures]
+    further = profile.hdr.captures if profile.hdr else ()
+    return max(profile.full_well_e.value, *(one.full_well_e.value / one.sensitivity.value for one in further), 0.0)
+
+
+def white_reached(setting: CameraSetting) -> float:
+    """The share of white at which the camera's last capture clips, at most 1: its well or its converter is full.
+
+    >>> from robustcheck.sensing.profile import load_sensor
+    >>> white_reached(camera_setting(load_sensor("camera-imx477"), exposure=0.5))
+    1.0
+    """
+    last = max(
+        min(capture.full_well_e, (setting.max_code + 0.5 - setting.black_dn) / capture.gain_dn_per_e)
+        / capture.sensitivity
+        for capture in setting.captures
     )
+    return min(1.0, last / setting.white_e)
 
 
 def camera_setting(
@@ -107,9 +116,10 @@ def camera_setting(
 ) -> CameraSetting:
     """A camera's numbers at an exposure and a resolution.
 
-    Gain and black level follow the resolution, K(b) = K · 2^(b − b_profile), and the gain the analog gain too. The dark current is
-    μ_I(T) = μ_I.ref · 2^((T − T_ref) / T_d) (EMVA 1288 release 4, dark current against temperature). The exposure time
-    of a further capture of a `multi-exposure` is shorter by its sensitivity, that of a `split-pixel` the same.
+    Gain and black level follow the resolution, K(b) = K · 2^(b − b_profile), and the gain the analog gain too. The dark
+    current is μ_I(T) = μ_I.ref · 2^((T − T_ref) / T_d) (EMVA 1288 release 4, dark current against temperature). The
+    exposure time of a further capture of a `multi-exposure` is shorter by its sensitivity, that of a `split-pixel` the
+    same.
 
     Args:
         profile: the camera.
@@ -184,7 +194,7 @@ def sense(
     """What the camera delivers for a batch of images.
 
     The gradient is straight-through: 1 where nothing clipped the value and 0 where something did. With one capture and
-    no colour filter that is the full well, the converter or the range [0, 1]; else it is that range of the result.
+    no colour filter that is the full well, the converter or the range [0, 1]; else that range of image and result.
 
     Args:
         images: (n, c, h, w) float32, float64, bfloat16 or float16, sRGB in [0, 1]; the arithmetic is in float32. A
@@ -286,7 +296,8 @@ class _Camera:
             linear = hdr.merge(readings, self.setting)
         if filtered:
             linear = colour_filter.demosaic(linear, self.setting.colour_filter)
-        packed = pack_mask(((linear >= 0) & (linear <= 1)).flatten(1)) if keep_mask else None
+        passed = (linear >= 0) & (linear <= 1) & (images >= 0) & (images <= 1) if keep_mask else None
+        packed = None if passed is None else pack_mask(passed.flatten(1))
         return encode(linear).to(images.dtype).contiguous(), packed
 
     def capture(

@@ -37,6 +37,7 @@ Array = npt.NDArray[np.float64]
 # Where the closed form is within 1e-3 of the sum; the last one smooths over the whole electrons.
 _GAUSSIAN_ELECTRONS: Final = 100.0
 _GAUSSIAN_WELL: Final = 0.9
+_GAUSSIAN_ROOM: Final = 4.0  # standard deviations below the well, which a small well has not at 90 %
 _GAUSSIAN_SIGMA_DN: Final = 0.5
 _GAUSSIAN_SPREAD_E: Final = 0.5
 
@@ -136,6 +137,7 @@ def _error_probability(setting: CameraSetting, capture: CaptureSetting, mu: Arra
     spread = math.hypot(capture.read_noise_e, setting.row_noise_e)
     gaussian = upwards & downwards & (mean >= _GAUSSIAN_ELECTRONS) & (sigma >= _GAUSSIAN_SIGMA_DN)
     gaussian &= (mean <= _GAUSSIAN_WELL * capture.full_well_e) & (spread >= _GAUSSIAN_SPREAD_E)
+    gaussian &= capture.full_well_e - mean >= _GAUSSIAN_ROOM * sigma / gain
 
     ep = np.empty(mu.shape)
     ep[gaussian] = [error_probability(float(s), 1, definition=definition) for s in sigma[gaussian]]

@@ -138,6 +138,12 @@ class CameraProfile(Profile):
     published: Published = Published()
     operating_points: OperatingPoints = Field(min_length=1, max_length=16)
 
+    @model_validator(mode="after")
+    def _black_below_white(self) -> CameraProfile:
+        if self.black_level_dn.value >= self.steps:
+            raise ValueError(f"black_level_dn: expected less than the last code, {self.steps}")
+        return self
+
     @property
     def steps(self) -> int:
         """Codes of the converter less one, 2^b − 1."""

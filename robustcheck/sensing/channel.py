@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import Final
 
 import torch
 
@@ -19,6 +20,9 @@ from robustcheck.sensing.operating_point import OperatingPoint, Reading
 from robustcheck.sensing.profile import SensorProfile
 from robustcheck.sensing.random import Key, constant_in_graphs, stream_key
 from robustcheck.sensing.sensor import HALF_WELL, Placement, Range, Sensor, Vary, sensor
+
+_LEAST_WHITE: Final = 0.9
+"""Parts whose well does not quite fit their converter clip white a little at exposure 1; that is theirs."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,12 @@ class Channel:
     @property
     def ep(self) -> float | None:
         """The error probability that was asked for; None where another axis was, and without noise."""
-        return self.point.value if self.point is not None and self.point.axis == "ep" else None
+        return self.point.value if self.point is not None and self.point.axis == "ep" and self.noisy else None
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the channel has noise, beside rounding and clipping."""
+        return self.point is not None and self.point.noisy
 
     @property
     def sigma(self) -> float:
@@ -125,25 +134,33 @@ def camera_at(sensor: Sensor, point: OperatingPoint | None) -> camera.CameraSett
     """The camera's numbers at the operating point; without one, at full exposure and without noise."""
     profile = sensor.profile
     assert isinstance(profile, CameraProfile)
-    if point is None:
-        return camera.camera_setting(profile, exposure=1.0, bits=sensor.bits, noisy=False)
-    if point.axis == "exposure":
-        return camera.camera_setting(profile, exposure=point.value, bits=sensor.bits)
-    if sensor.vary == "bits":
-        bits = camera_ep.bits_at_ep(profile, point.value, exposure=sensor.at_exposure)
-        return camera.camera_setting(profile, exposure=sensor.at_exposure, bits=bits)
-    exposure = camera_ep.exposure_at_ep(profile, point.value, bits=sensor.bits)
-    return camera.camera_setting(profile, exposure=exposure, bits=sensor.bits)
+    exposure, bits = 1.0, sensor.bits
+    if point is not None and point.axis == "exposure":
+        exposure = point.value
+    elif point is not None and sensor.vary == "bits":
+        exposure = sensor.at_exposure
+        bits = camera_ep.bits_at_ep(profile, point.value, exposure=exposure)
+    elif point is not None:
+        exposure = camera_ep.exposure_at_ep(profile, point.value, bits=bits)
+    setting = camera.camera_setting(profile, exposure=exposure, bits=bits, noisy=point is not None and point.noisy)
+    reached = camera.white_reached(setting)
+    if point is not None and reached < _LEAST_WHITE:
+        raise UsageError(
+            f"{sensor.key} at exposure {exposure:.4g}: expected white within the converter's codes, got one that clips "
+            f"at {reached:.3g} of it; use an exposure of at most {reached * exposure:.3g}, or less gain"
+        )
+    return setting
 
 
 def lidar_at(sensor: Sensor, point: OperatingPoint | None) -> lidar.LidarSetting:
     """The LIDAR's numbers at the operating point; without one, at full signal and without noise."""
     assert isinstance(sensor.profile, LidarProfile)
-    return lidar.lidar_setting(sensor.profile, signal=1.0 if point is None else point.value, noisy=point is not None)
+    signal, noisy = (1.0, False) if point is None else (point.value, point.noisy)
+    return lidar.lidar_setting(sensor.profile, signal=signal, noisy=noisy)
 
 
 def _reading(sensor: Sensor, point: OperatingPoint | None) -> Reading:
-    if point is None:
+    if point is None or not point.noisy:
         return Reading(sigma=0.0, sigma_steps=0.0)
     if sensor.kind == "camera":
         found = camera_ep.reading(camera_at(sensor, point))

@@ -59,7 +59,8 @@ def merge(readings: Sequence[torch.Tensor], setting: CameraSetting) -> torch.Ten
         return electrons / setting.white_e
     gain = captures[0].gain_dn_per_e
     codes = companding.encode(electrons * gain, setting.companding)
-    return companding.decode(codes, setting.companding).to(electrons.dtype) / (gain * setting.white_e)
+    decoded = companding.decode(codes, setting.companding).to(electrons.dtype) / (gain * setting.white_e)
+    return decoded + (electrons - electrons)  # of no number, no number
 
 
 def hand_over_dn(capture: CaptureSetting, setting: CameraSetting) -> float:

@@ -23,6 +23,7 @@ from robustcheck.sensing.lidar_returns import (
     REFERENCE_RANGE_M,
     REFERENCE_REFLECTIVITY,
     LidarSetting,
+    detection_probability,
     intensity_sigma,
     lidar_setting,
     range_sigma,
@@ -200,6 +201,7 @@ def reading(setting: LidarSetting) -> Reading:
         signal=setting.signal,
         range_ep=error_probability(sigma / setting.range_lsb_m, 1),
         intensity_ep=error_probability(level * float(intensity_sigma(snr, setting)), setting.intensity_steps),
+        detection=float(detection_probability(snr, setting)),
     )
 
 
@@ -266,7 +268,7 @@ def _reported(
         works = works & lives[beams]
         nearest_m = max(setting.min_range_m, setting.range_lsb_m)
         read, level, passes = _measured(ranges, levels, beams, setting, field, device_seed)
-        survives = works & passes & (ranges > 0) & (read >= nearest_m) & (read <= farthest_m)
+        survives = works & passes & (ranges > 0) & (read >= nearest_m) & (read < farthest_m + setting.range_lsb_m / 2)
     else:
         read, level = _stepped(ranges, setting), levels
         survives = works & (read > 0)

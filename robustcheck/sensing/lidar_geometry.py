@@ -164,7 +164,7 @@ def check_every(every: int) -> int:
 
 
 def check_range_images(images: torch.Tensor, beams: int) -> None:
-    """InvalidValueError unless these are floating (n, 2, beams, columns)."""
+    """InvalidValueError unless these are floating (n, 2, beams, columns); half precision loses steps of range."""
     if images.dim() != 4 or images.shape[1] != 2 or not images.is_floating_point():
         raise InvalidValueError(
             "range images",

@@ -20,10 +20,12 @@ class OperatingPoint:
         axis: `ep` (error probability), `exposure` (share of the full well that white fills) or `signal` (share of a
             LIDAR's return that arrives).
         value: an error probability in (0, 1), an exposure in (0, 1] or a signal in (0, 1].
+        noisy: false for the same light and resolution with rounding and clipping alone.
     """
 
     axis: Axis
     value: float
+    noisy: bool = True
 
     def __post_init__(self) -> None:
         if self.axis == "ep":
@@ -38,7 +40,7 @@ class OperatingPoint:
         >>> OperatingPoint("exposure", 0.1).name
         'exposure=0.1'
         """
-        return f"{self.axis}={self.value!r}"
+        return f"{self.axis}={self.value!r}" + ("" if self.noisy else " quantised")
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Reading:
         signal: share of a LIDAR's return signal that arrives.
         range_ep: `ep_centre` of the ranges of a LIDAR, at the reference return of `sensing.lidar`.
         intensity_ep: `ep_centre` of its intensities there.
+        detection: probability that the reference return is detected.
     """
 
     sigma: float | None = None
@@ -66,6 +69,7 @@ class Reading:
     signal: float | None = None
     range_ep: float | None = None
     intensity_ep: float | None = None
+    detection: float | None = None
 
 
 def check_share(value: float, what: str) -> float:

@@ -64,6 +64,9 @@ def load_sensor(spec: str | Path) -> SensorProfile:
 def with_settings(profile: SensorProfile, settings: Mapping[str, float]) -> SensorProfile:
     """The profile with other numbers, each by its name; they count as assumed, their source being whoever set them.
 
+    A number keeps its kind: a largest error that is set stays a largest error. A LIDAR's range noise that is set takes
+    the place of its table by signal-to-noise ratio.
+
     Raises:
         UnknownNameError: the profile has no such number.
         UsageError: a value is out of range.
@@ -81,7 +84,9 @@ def with_settings(profile: SensorProfile, settings: Mapping[str, float]) -> Sens
         place: Any = document
         for part in name.split("."):
             place = place[int(part)] if isinstance(place, list | tuple) else place[part]
-        place |= {"value": value, "kind": "exact", "status": "assumed", "source": f"set by the user to {value:g}"}
+        place |= {"value": value, "status": "assumed", "source": f"set by the user to {value:g}"}
+    if profile.kind == "lidar" and not settings.keys().isdisjoint(("range_noise_m", "range_noise_limit_m")):
+        document["range_noise_by_snr"] = None
     try:
         return parse_record(document, type(profile))
     except ValueError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from robustcheck.errors import InvalidValueError, UnknownNameError, UsageError
+from robustcheck.sensing.camera_profile import CameraProfile
 from robustcheck.sensing.converter import FORMS, Form
 from robustcheck.sensing.deviates import NOISES, Noise
 from robustcheck.sensing.error_probability import MAX_STEPS, bits_of_steps, steps_of_bits
@@ -145,8 +146,13 @@ def sensor(
     if not 0 <= device_seed < 2**63:
         raise InvalidValueError("device seed", expected="0 <= seed < 2^63", got=device_seed)
     settings = dict(settings or {})
-    profile = with_settings(load_sensor(spec) if isinstance(spec, str) else spec, settings)
-    _check_kind(profile, noise, form, placement, resolution=bits if bits is not None else steps, vary=vary)
+    profile = load_sensor(spec) if isinstance(spec, str) else spec
+    if profile.kind == "camera" and "bits" in settings:
+        raise UsageError("--set bits: expected --bits, with which gain and black level follow the resolution; use that")
+    profile = with_settings(profile, settings)
+    resolution = bits if bits is not None else steps
+    _check_kind(profile, noise, form, placement, resolution=resolution, vary=vary)
+    _check_moved(profile, resolution, vary, at_exposure, device_seed)
     if bits is not None:
         steps = steps_of_bits(bits)
     if steps is None:
@@ -181,3 +187,23 @@ def _check_kind(
             raise UsageError(f"{what}: expected no bits or steps; its resolution is range_lsb_m, which can be set")
         if vary != "exposure":
             raise UsageError(f"{what}, which has no exposure: expected vary to be left out")
+
+
+def _check_moved(
+    profile: SensorProfile, resolution: float | None, vary: str, at_exposure: float, device_seed: int
+) -> None:
+    """UsageError for a setting that would do nothing, or that the part's companding curve is not made for."""
+    if vary == "bits" and resolution is not None:
+        raise UsageError(f"bits or steps: expected none where an EP moves the bits, got {resolution:g}; leave it out")
+    if vary != "bits" and at_exposure != HALF_WELL:
+        raise UsageError("at_exposure: expected it with vary 'bits' alone, where it says the light")
+    if profile.kind == "converter" and device_seed:
+        raise UsageError(
+            f"device seed: expected a camera or LIDAR, got {profile.name}, of which all specimens are alike"
+        )
+    hdr = profile.hdr if isinstance(profile, CameraProfile) else None
+    if hdr is not None and hdr.companding is not None and (vary == "bits" or resolution is not None):
+        raise UsageError(
+            f"{profile.name} sends companded codes, whose curve is made for its own {profile.steps + 1} codes: "
+            "expected no other resolution; leave out bits, steps and vary"
+        )

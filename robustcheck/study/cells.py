@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -42,6 +42,8 @@ class Contestant:
         train_ep: `none`, `mixed`, an EP as text, or another operating point's name.
         train_points: what is trained on, empty for `none`.
         eval_points: what is evaluated, beside clean and quantised only.
+        light_matters: whether rounding depends on the operating point, as it does in a camera: its codes are those of
+            the light that there is.
     """
 
     model: int
@@ -50,6 +52,7 @@ class Contestant:
     train_ep: str
     train_points: tuple[OperatingPoint, ...]
     eval_points: tuple[OperatingPoint, ...]
+    light_matters: bool
 
 
 @dataclass(frozen=True)
@@ -240,14 +243,26 @@ def _hashed(points: Points) -> list[float | str]:
 
 
 def points(contestant: Contestant) -> dict[str, OperatingPoint | None]:
-    """What is evaluated, by its name in the store; None stands for no noise."""
-    return {"clean": None, "quantised": None, **{point.name: point for point in contestant.eval_points}}
+    """What is evaluated, by its name in the store; None stands for no operating point.
+
+    Without noise a converter or LIDAR rounds alike everywhere, a camera at each of its points in its own way.
+    """
+    found = {point.name: point for point in contestant.eval_points}
+    if not contestant.light_matters:
+        return {"clean": None, "quantised": None, **found}
+    quiet = (replace(point, noisy=False) for point in contestant.eval_points)
+    return {"clean": None, **{point.name: point for point in quiet}, **found}
+
+
+def quantised_at(point: str, contestant: Contestant) -> str | None:
+    """The name in the store of rounding without noise, as it is at the point of this name."""
+    return next((name for name in (f"{point} quantised", "quantised") if name in points(contestant)), None)
 
 
 def contestants(loaded: LoadedStudy) -> tuple[Contestant, ...]:
     """Everything that is trained or evaluated, in the order of the report."""
     return tuple(
-        Contestant(model, sensor, spec, name, trained_at, evaluated_at)
+        Contestant(model, sensor, spec, name, trained_at, evaluated_at, loaded.sensors[sensor].kind == "camera")
         for model in range(len(loaded.models))
         for sensor in range(len(loaded.sensors))
         for name, trained_at, evaluated_at in _train_points(loaded.study, loaded.sensors[sensor])

@@ -74,7 +74,7 @@ def evaluate_network(
     Draw k is the same whatever the number of draws is. Chunks have 128 rows always; the last is padded, so that no
     option changes a number.
     """
-    if channel is None or channel.point is None:
+    if channel is None or not channel.noisy:
         draws, precision = 1, None
     if precision is not None:
         check_precision(precision, draws)

@@ -108,10 +108,9 @@ class SensorChoice(_Frozen):
             range=self.range,
             settings=self.settings,
             vary=self.vary,
+            at_exposure=HALF_WELL if isinstance(self.at_exposure, str) else self.at_exposure,
             device_seed=self.device_seed,
         )
-        if self.vary == "exposure" and self.at_exposure != HALF_WELL:
-            raise UsageError("at_exposure: expected it with vary 'bits' alone, where it says the light")
         return replace(bound, at_exposure=share_of_well(bound, self.at_exposure)) if self.vary == "bits" else bound
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 
 from robustcheck.networks.loading import Model
-from robustcheck.study.cells import AS_IS, Cell, Contestant, LoadedStudy
+from robustcheck.study.cells import AS_IS, Cell, Contestant, LoadedStudy, points
 from robustcheck.study.training import VALIDATION_DRAWS
 
 _BACKWARD = 2.0
@@ -77,8 +77,9 @@ class Costs:
         elif who.activation != AS_IS:
             images += validation
         if purpose == "rank":
-            clean_and_quantised = 2
-            images += len(data.test) * (clean_and_quantised + study.draws * len(who.eval_points))
+            noisy = len(who.eval_points)
+            once = len(points(who)) - noisy
+            images += len(data.test) * (once + study.draws * noisy)
         return images
 
 
