@@ -279,5 +279,5 @@ def test_ep_of_the_contestants():
 
 
 def test_every_part_has_a_heading():
-    assert list(run.parts()) == ["kernel", "step", "study", "growth", "onnx", "start"]
+    assert list(run.parts()) == ["kernel", "step", "study", "growth", "onnx", "camera", "lidar", "start"]
     assert Path(run.DOCUMENT).name == "performance.md"

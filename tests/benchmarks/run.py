@@ -19,8 +19,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import camera_speed
 import growth_speed
 import kernel_speed
+import lidar_speed
+import scenes_speed
 import step_speed
 import study_speed
 from measuring import Spread, paired, say, spread, use_threads
@@ -138,6 +141,22 @@ def parts(repeats: int | None = None, quick: bool = False) -> dict[str, Part]:
             "ONNX graphs",
             "Wall time of one thread; medians of paired runs, of which no quartiles are kept.",
             lambda: onnx_rows(times(15)),
+        ),
+        "camera": Part(
+            "Cameras",
+            "Wall time, without gradients. `GaussNoise` is albumentations', image by image; getframes simulates the "
+            "same sensor on linear light. Both use one thread.",
+            lambda: camera_speed.rows(
+                times(31), (4, 3, 32, 32) if quick else camera_speed.SHAPE, 64 if quick else 1024
+            ),
+        ),
+        "lidar": Part(
+            "LIDARs",
+            "Wall time, without gradients.",
+            lambda: [
+                *lidar_speed.rows(times(101), 64 if quick else 1024),
+                *scenes_speed.rows(times(7), 16 if quick else 800),
+            ],
         ),
         "start": Part("Start", "Wall time of fresh processes.", lambda: start_rows(times(5))),
     }
