@@ -58,7 +58,7 @@ def test_dropout_acts_in_training_only():
 
 
 def test_mlp_and_registry():
-    assert set(ARCHITECTURES) == {"convnet", "mlp"}
+    assert set(ARCHITECTURES) == {"convnet", "mlp", "pointnet", "rangenet"}
     net = mlp(in_channels=1, image_size=8, classes=10, hidden=(128, 128))
     assert sum(p.numel() for p in net.parameters()) == 64 * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10
     assert build("convnet", {key: list(v) if isinstance(v, tuple) else v for key, v in SMALL.items()})(

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from robustcheck.data import folders, listing
+from robustcheck.data import class_folders, folders, listing
 from robustcheck.data.datasets import KINDS, Dataset, load_data
 from robustcheck.data.preprocessing import Preprocessing, augment, prepare
 from robustcheck.data.splits import FREE, TEST, TRAIN, VALIDATION, assign, choose, split_hash
@@ -325,7 +325,7 @@ def test_equal_sample_ids_are_an_error(tmp_path: Path, monkeypatch: pytest.Monke
         def digest(self) -> bytes:
             return bytes(8)
 
-    monkeypatch.setattr(folders.hashlib, "blake2b", Constant)
+    monkeypatch.setattr(class_folders.hashlib, "blake2b", Constant)
     with pytest.raises(DataError, match=r"different sample id.*'a/00\.png', 'a/01\.png'"):
         load_data(f"folder:{root}")
 
@@ -549,7 +549,7 @@ def test_the_layouts_of_cifar_and_svhn(tmp_path: Path, monkeypatch: pytest.Monke
     ("spec", "error", "message"),
     [
         ("folders:x", UnknownNameError, "did you mean 'folder'.*image classification only"),
-        ("kitti:x", UnknownNameError, "image classification only"),
+        ("video:x", UnknownNameError, "image classification only"),
         ("./photos", UnknownNameError, "folder:PATH"),
         ("", UnknownNameError, "unknown kind of data"),
         ("folder", UsageError, "expected 'folder:PATH', got 'folder'"),

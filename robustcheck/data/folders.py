@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import warnings
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Final
 
@@ -15,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from robustcheck.data.class_folders import find_class_files, path_ids
 from robustcheck.data.listing import (
-    ONLY_CLASSIFICATION,
     Decoded,
     Listing,
     Request,
@@ -26,26 +22,17 @@ from robustcheck.data.listing import (
     printable,
 )
 from robustcheck.data.preprocessing import Preprocessing, prepare
-from robustcheck.data.splits import FREE, TEST, TRAIN, VALIDATION, Ints
+from robustcheck.data.splits import Ints
 from robustcheck.errors import DataError
 
 SUFFIXES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _FORMATS: Final = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
-_TWO_PARTS: Final = {"train": FREE, "val": TEST, "test": TEST}
-_THREE_PARTS: Final = {"train": TRAIN, "val": VALIDATION, "test": TEST}
 _GREY_MODES: Final = ("1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N")
 _UNSCALED_MODES: Final = ("I", "F")
 _LARGEST_PIXELS: Final = 64 * 2**20
 _WIDTH_TAG: Final = 0x0100
 _HEIGHT_TAG: Final = 0x0101
 _ORIENTATION_TAG: Final = 0x0112
-
-
-@dataclass(frozen=True)
-class _ImageFile:
-    relative: PurePath
-    label: str
-    part: int
 
 
 def read_folder(rest: str, request: Request) -> Listing:
@@ -60,10 +47,7 @@ def read_folder(rest: str, request: Request) -> Listing:
     cropped, and if more than half of a class cannot be read.
     """
     root = Path(rest)
-    try:
-        files, notes = _find_files(root)
-    except OSError as error:
-        raise DataError(f"{root}: expected a readable folder, got: {error.strerror or error}") from error
+    files, notes = find_class_files(root, SUFFIXES, "image")
     names = sorted({file.label for file in files})
     if request.class_names is not None and not set(names) <= set(request.class_names):
         strangers = enumerate_names(sorted(set(names) - set(request.class_names)))
@@ -81,71 +65,8 @@ def read_folder(rest: str, request: Request) -> Listing:
         return decoded
 
     name = printable(root.resolve().name)
-    return Listing(name, "folder of image files", classes, labels, _sample_ids(root, files), fixed, decode, notes)
-
-
-def _find_files(root: Path) -> tuple[list[_ImageFile], tuple[str, ...]]:
-    if not root.is_dir():
-        raise DataError(f"{root}: expected a folder, got {'a file' if root.exists() else 'nothing there'}")
-    top, others = _level(root, root)
-    homes = [(root / label, label, FREE) for label in top]
-    if "train" in top and len(top) > 1 and set(top) <= set(_TWO_PARTS):
-        parts = _THREE_PARTS if len(top) == 3 else _TWO_PARTS
-        homes = []
-        for part in top:
-            labels, loose = _level(root, root / part)
-            homes.extend((root / part / label, label, parts[part]) for label in labels)
-            others.extend(loose)
-    files: list[_ImageFile] = []
-    for home, label, split in homes:
-        count = len(files)
-        for path in _walk(home):
-            relative = path.relative_to(root)
-            if path.suffix.lower() in SUFFIXES and path.is_file():
-                files.append(_ImageFile(relative, label, split))
-            else:
-                others.append(relative.as_posix())
-        if len(files) == count:
-            expected = f"images ({', '.join(SUFFIXES)})"
-            raise DataError(f"{home}: expected {expected}, got none; {ONLY_CLASSIFICATION}")
-    if not files:
-        raise DataError(f"{root}: expected one sub-folder of images a class, got no sub-folder")
-    note = f"{len(others)} in the folder are no image files of a class and were not read: {enumerate_names(others)}"
-    return files, (note,) if others else ()
-
-
-def _level(root: Path, folder: Path) -> tuple[list[str], list[str]]:
-    """The names of the sub-folders, and the relative paths of everything else, hidden folders included."""
-    entries = sorted(folder.iterdir())
-    is_home = [path.is_dir() and not path.name.startswith(".") for path in entries]
-    homes = [path.name for path, home in zip(entries, is_home, strict=True) if home]
-    return homes, [path.relative_to(root).as_posix() for path, home in zip(entries, is_home, strict=True) if not home]
-
-
-def _walk(home: Path) -> list[Path]:
-    """Everything below the folder that is not a folder; links to folders are not followed, for they may be circular."""
-    found: list[Path] = []
-    for folder, folders, names in os.walk(home, onerror=_fail):
-        here = Path(folder)
-        found.extend(here / name for name in names)
-        found.extend(here / name for name in folders if (here / name).is_symlink())
-    return sorted(found)
-
-
-def _fail(error: OSError) -> None:
-    raise error
-
-
-def _sample_ids(root: Path, files: Sequence[_ImageFile]) -> Ints:
-    paths = [os.fsencode(file.relative.as_posix()) for file in files]
-    digests = [int.from_bytes(hashlib.blake2b(path, digest_size=8).digest(), "little") >> 1 for path in paths]
-    if len(set(digests)) < len(digests):
-        twice = next(digest for digest, count in Counter(digests).items() if count > 1)
-        named = enumerate_names(
-            [os.fsdecode(path) for path, digest in zip(paths, digests, strict=True) if digest == twice]
-        )
-        raise DataError(f"{root}: expected a different sample id for each path, got the same for {named}; rename one")
-    return np.array(digests, dtype=np.int64)
+    ids = path_ids(root, [file.relative.as_posix() for file in files])
+    return Listing(name, "folder of image files", classes, labels, ids, fixed, decode, notes)
 
 
 def _decode(root: Path, paths: Sequence[PurePath], preprocessing: Preprocessing) -> Decoded:
