@@ -411,3 +411,11 @@ def test_kitti_without_labels_says_what_is_expected(tmp_path: Path) -> None:
         load_data(f"kitti:{tmp_path}")
     with pytest.raises(DataError, match="two classes with 10 labelled instances of 50 points, got 2 of 'car'"):
         load_data(f"kitti:{write_kitti(tmp_path / 'small', {'00': 2})}")
+
+
+def test_one_long_word_does_not_pad_all_the_others(tmp_path: Path) -> None:
+    words = "1 " * 30 + "0" * 100
+    head = "VERSION .7\nFIELDS x\nSIZE 4\nTYPE F\nCOUNT 1\nWIDTH 31\nHEIGHT 1\nPOINTS 31\nDATA ascii\n"
+    (tmp_path / "a.pcd").write_text(head + words, encoding="ascii")
+    with pytest.raises(DataError, match="a word of 100 characters where a number is expected"):
+        read_points(tmp_path / "a.pcd")

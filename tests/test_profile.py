@@ -3,6 +3,7 @@
 import pytest
 from scipy import integrate, stats
 
+from robustcheck import content
 from robustcheck.errors import FileFormatError, InvalidValueError, UnknownNameError, UsageError
 from robustcheck.sensing.camera_profile import CameraProfile
 from robustcheck.sensing.channel import channel
@@ -169,7 +170,7 @@ def line(text, part, nth=1):
             "value = 10001",
             "value = 0",
             ("full_well_e", 3),
-            r"field hdr\.captures\.full_well_e: expected a number above 0, got 0",
+            r"field hdr\.captures\.full_well_e: expected a number from 1 to 1e\+08, got 0",
         ),
         (
             "value = 10001",
@@ -298,3 +299,37 @@ def test_a_channel_states_its_noise():
     assert channel("adc-4bit", ep=None).reading.ep_adc is None
     with pytest.raises(InvalidValueError, match="0 < EP < 1"):
         channel("adc-4bit", ep=1.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ('value = true, unit = "bit"', "valid number"),
+        ('value = 1e300, unit = "bit"', "a whole number from 1 to 16"),
+    ],
+)
+def test_a_number_is_a_number_of_a_possible_size(tmp_path, wrong, message):
+    text = (content.shelf("sensors") / "camera-imx477.toml").read_text(encoding="utf-8")
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace('value = 12, unit = "bit"', wrong), encoding="utf-8")
+    with pytest.raises(FileFormatError, match=message):
+        load_sensor(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"), [("   ", "at least 1 character"), ("a\\u001b[31mb", "printable"), ("a\\u202eb", "printable")]
+)
+def test_a_source_says_something_that_a_terminal_can_show(tmp_path, source, message):
+    text = (content.shelf("sensors") / "adc-4bit.toml").read_text(encoding="utf-8")
+    line = next(line for line in text.splitlines() if line.startswith("source"))
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace(line, f'source = "{source}"'), encoding="utf-8")
+    with pytest.raises(FileFormatError, match=message):
+        load_sensor(path)
+
+
+@pytest.mark.parametrize("value", [1e300, 1e-300])
+@pytest.mark.parametrize("name", ["full_well_e", "gain_dn_per_e", "f_number", "dark_doubling_c", "pixel_um"])
+def test_an_impossible_number_is_refused(name, value):
+    with pytest.raises(UsageError, match="expected a number"):
+        with_settings(load_sensor("camera-imx477"), {name: value})

@@ -57,7 +57,7 @@ def test_everything_that_changes_a_camera_changes_its_hash():
         ("lidar-vlp16", {"vary": "bits"}, UsageError, "has no exposure"),
         ("adc-4bit", {"vary": "bits"}, UsageError, "a converter, which has no exposure"),
         ("camera-imx477", {"settings": {"read_noise": 5}}, UnknownNameError, "did you mean 'read_noise_e'"),
-        ("camera-imx477", {"settings": {"read_noise_e": -1}}, UsageError, "expected a number of at least 0, got -1"),
+        ("camera-imx477", {"settings": {"read_noise_e": -1}}, UsageError, "expected a number from 0 to 100000, got -1"),
         ("camera-imx477", {"device_seed": -1}, InvalidValueError, "device seed"),
         ("camera-imx477", {"vary": "light"}, UnknownNameError, "quantity to vary"),
         ("camera-imx477", {"settings": {"bits": 8}}, UsageError, "--set bits: expected --bits"),

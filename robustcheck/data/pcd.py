@@ -7,6 +7,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from robustcheck.data.ply import numbers_of
+
+_MOST_UNPACKED: Final = 2**30
 _LONGEST_HEADER: Final = 65536
 _MOST_COLUMNS: Final = 256
 _KINDS: Final = {"F": "f", "I": "i", "U": "u"}
@@ -92,7 +95,7 @@ def _ascii(body: bytes, points: int, row: np.dtype[Any]) -> NDArray[Any]:
     words = body.split()
     if len(words) != points * width:
         raise ValueError(f"{len(words)} numbers where {points} points of {width} are stated")
-    values = np.array(words, dtype=np.bytes_).astype(np.float64).reshape(points, width)
+    values = numbers_of(words).reshape(points, width)
     rows, column = np.empty(points, row), 0
     with np.errstate(invalid="ignore", over="ignore"):
         for name in row.names or ():
@@ -120,6 +123,8 @@ def _compressed(body: bytes, points: int, row: np.dtype[Any]) -> NDArray[Any]:
     # A compressed byte stands for fewer than 264 bytes, so a small file can not claim to hold much.
     if size > 264 * packed:
         raise ValueError(f"{size} bytes in {packed} compressed ones, which is more than they can hold")
+    if size > _MOST_UNPACKED:
+        raise ValueError(f"{size} bytes uncompressed, which is more than {_MOST_UNPACKED}; store the cloud in parts")
     unpacked, start = lzf_decompress(body[8 : 8 + packed], size), 0
     rows = np.empty(points, row)
     for name in row.names or ():

@@ -8,12 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LONGEST_HEADER: Final = 65536
+_LONGEST_WORD: Final = 64
 _TYPES: Final = {
     **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"},
     **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"},
     **{"float": "f4", "double": "f8", "float32": "f4", "float64": "f8"},
 }
 _ORDERS: Final = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
+
+
+def numbers_of(words: list[bytes]) -> NDArray[np.float64]:
+    """Words as numbers; ValueError where one is none, or longer than a number need be, which would pad all the others.
+
+    >>> numbers_of([b"1.5", b"-2"]).tolist()
+    [1.5, -2.0]
+    """
+    longest = max(map(len, words), default=0)
+    if longest > _LONGEST_WORD:
+        raise ValueError(f"a word of {longest} characters where a number is expected")
+    return np.array(words, dtype=np.bytes_).astype(np.float64)
 
 
 def ply_columns(data: bytes) -> dict[str, NDArray[Any]]:
@@ -40,7 +53,7 @@ def ply_columns(data: bytes) -> dict[str, NDArray[Any]]:
         raise ValueError(
             f"{len(words)} numbers in {len(lines)} lines where {points} vertices of {len(names)} are stated"
         )
-    values = np.array(words, dtype=np.bytes_).astype(np.float64).reshape(points, len(names))
+    values = numbers_of(words).reshape(points, len(names))
     with np.errstate(invalid="ignore", over="ignore"):
         return {name: values[:, column].astype(row[name]) for column, name in enumerate(names)}
 

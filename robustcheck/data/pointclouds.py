@@ -113,7 +113,7 @@ def _read(path: Path, reader: Callable[[bytes], Columns]) -> Columns:
         if size > LARGEST_BYTES:
             raise DataError(f"{path}: expected at most {LARGEST_BYTES >> 20} MiB, got {size >> 20} MiB; cut it up")
         return reader(path.read_bytes())
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DataError(f"{path}: expected a point cloud, got: {printable(reason[:200])}") from error
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from robustcheck.sensing.error_probability import steps_of_bits
 from robustcheck.sensing.profile_base import Bits, Fraction, OperatingPoints, Profile, Share
-from robustcheck.sensing.quantity import Quantity, Table, Within
+from robustcheck.sensing.quantity import Line, Quantity, Table, Within
 
-Electrons = Annotated[Quantity, AfterValidator(Within("electron", 0))]
-Well = Annotated[Quantity, AfterValidator(Within("electron", 0, above=True))]
-Gain = Annotated[Quantity, AfterValidator(Within("DN/electron", 0, above=True))]
-Codes = Annotated[Quantity, AfterValidator(Within("DN", 0))]
-DarkCurrent = Annotated[Quantity, AfterValidator(Within("electron/s", 0))]
-Seconds = Annotated[Quantity, AfterValidator(Within("s", 0, above=True))]
+Electrons = Annotated[Quantity, AfterValidator(Within("electron", 0, 1e5))]
+Well = Annotated[Quantity, AfterValidator(Within("electron", 1, 1e8))]
+Gain = Annotated[Quantity, AfterValidator(Within("DN/electron", 1e-6, 1e4))]
+Codes = Annotated[Quantity, AfterValidator(Within("DN", 0, 65535))]
+DarkCurrent = Annotated[Quantity, AfterValidator(Within("electron/s", 0, 1e9))]
+Seconds = Annotated[Quantity, AfterValidator(Within("s", 1e-9, 1e5))]
 Celsius = Annotated[Quantity, AfterValidator(Within("degC", -100, 200))]
 Decibels = Annotated[Quantity, AfterValidator(Within("dB", 0, 240))]
+
+
+_MOST_LINEAR: Final = 2**32
+_MOST_CODES: Final = 2**20
 
 
 class _Part(BaseModel):
@@ -40,7 +44,7 @@ class Companding(_Part):
         output_dn: companded codes there, rising from 0.
     """
 
-    title: str = Field(min_length=1, max_length=120)
+    title: Annotated[Line, Field(max_length=120)]
     input_dn: Table
     output_dn: Table
 
@@ -52,6 +56,11 @@ class Companding(_Part):
         for name, values in (("input_dn", ins), ("output_dn", outs)):
             if values[0] != 0 or any(b <= a for a, b in itertools.pairwise(values)):
                 raise ValueError(f"{name}: expected values that rise from 0")
+        if ins[-1] > _MOST_LINEAR or outs[-1] > _MOST_CODES or any(ends[-1] != int(ends[-1]) for ends in (ins, outs)):
+            raise ValueError(
+                f"expected whole numbers at the end, of at most {_MOST_LINEAR} inputs and {_MOST_CODES} outputs, "
+                f"got {ins[-1]:g} and {outs[-1]:g}"
+            )
         return self
 
 
@@ -62,7 +71,7 @@ class Capture(_Part):
         sensitivity: electrons for one electron of the profile's own (first) capture.
     """
 
-    name: str = Field(min_length=1, max_length=32)
+    name: Annotated[Line, Field(max_length=32)]
     sensitivity: Share
     full_well_e: Well
     read_noise_e: Electrons
@@ -116,21 +125,21 @@ class CameraProfile(Profile):
     full_well_e: Well
     read_noise_e: Electrons
     gain_dn_per_e: Gain
-    analog_gain: Annotated[Quantity, AfterValidator(Within("1", 0, above=True))] = Quantity(
+    analog_gain: Annotated[Quantity, AfterValidator(Within("1", 0.01, 1000))] = Quantity(
         value=1, unit="1", kind="exact", status="derived", source="the gain at which the other numbers are stated"
     )
     black_level_dn: Codes
-    pixel_um: Annotated[Quantity, AfterValidator(Within("um", 0, 100, above=True))]
+    pixel_um: Annotated[Quantity, AfterValidator(Within("um", 0.01, 100))]
     quantum_efficiency: Share
     dark_current_e_per_s: DarkCurrent
     dark_reference_c: Celsius
-    dark_doubling_c: Annotated[Quantity, AfterValidator(Within("degC", 0, 100, above=True))]
+    dark_doubling_c: Annotated[Quantity, AfterValidator(Within("degC", 1, 100))]
     prnu: Fraction
     dsnu_e: Electrons
     row_noise_e: Electrons
     exposure_time_s: Seconds
     temperature_c: Celsius
-    f_number: Annotated[Quantity, AfterValidator(Within("1", 0, 100, above=True))]
+    f_number: Annotated[Quantity, AfterValidator(Within("1", 0.3, 100))]
     transmission: Share
     reflectance: Share
     colour_filter: Literal["none", "rggb", "bggr", "grbg", "gbrg"] = "none"

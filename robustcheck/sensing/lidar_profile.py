@@ -10,10 +10,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from robustcheck.sensing.profile_base import Bits, Fraction, OperatingPoints, Profile
 from robustcheck.sensing.quantity import Quantity, Table, Within
 
-Metres = Annotated[Quantity, AfterValidator(Within("m", 0))]
-Length = Annotated[Quantity, AfterValidator(Within("m", 0, above=True))]
+Metres = Annotated[Quantity, AfterValidator(Within("m", 0, 1e4))]
+Length = Annotated[Quantity, AfterValidator(Within("m", 1e-9, 1e4))]
 Angle = Annotated[Quantity, AfterValidator(Within("deg", 0, 90))]
-Ratio = Annotated[Quantity, AfterValidator(Within("1", 0, above=True))]
+Ratio = Annotated[Quantity, AfterValidator(Within("1", 1e-3, 1e4))]
 
 
 class RangeNoise(BaseModel):
@@ -21,8 +21,8 @@ class RangeNoise(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    snr: Annotated[Table, AfterValidator(Within("1", 0, above=True))]
-    sigma_m: Annotated[Table, AfterValidator(Within("m", 0, above=True))]
+    snr: Annotated[Table, AfterValidator(Within("1", 1e-3, 1e6))]
+    sigma_m: Annotated[Table, AfterValidator(Within("m", 1e-9, 1e4))]
 
     @model_validator(mode="after")
     def _matching(self) -> RangeNoise:
@@ -59,8 +59,8 @@ class LidarProfile(Profile):
 
     kind: Literal["lidar"]
     elevation_deg: Annotated[Table, AfterValidator(Within("deg", -90, 90))]
-    azimuth_step_deg: Annotated[Quantity, AfterValidator(Within("deg", 0, 45, above=True))]
-    range_lsb_m: Length
+    azimuth_step_deg: Annotated[Quantity, AfterValidator(Within("deg", 1e-3, 45))]
+    range_lsb_m: Annotated[Quantity, AfterValidator(Within("m", 1e-5, 100))]
     range_noise_m: Length
     range_noise_limit_m: Length
     range_noise_by_snr: RangeNoise | None = None

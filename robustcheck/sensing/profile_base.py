@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from robustcheck.sensing.quantity import Quantity, Table, Within, numbers
+from robustcheck.sensing.quantity import Line, Quantity, Table, Within, numbers, one_line
 
 Fraction = Annotated[Quantity, AfterValidator(Within("1", 0, 1))]
 Share = Annotated[Quantity, AfterValidator(Within("1", 0, 1, above=True))]
@@ -22,8 +22,8 @@ class Profile(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9\-]*$", max_length=64)
     kind: str
-    title: str = Field(min_length=1, max_length=120)
-    description: str = ""
+    title: Annotated[Line, Field(max_length=120)]
+    description: Annotated[str, Field(max_length=4000), AfterValidator(one_line)] = ""
 
     @property
     def steps(self) -> int:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 Kind = Literal["exact", "1sigma", "typical", "max"]
 Status = Literal["measured", "datasheet", "derived", "modelled", "assumed"]
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
+
+
+def one_line(text: str) -> str:
+    """The text, if a terminal shows it as it is: no control characters and no line breaks; else ValueError."""
+    if not text.isprintable():
+        raise ValueError(f"expected one line of printable text, got {text!r:.80}")
+    return text
+
+
+Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000), AfterValidator(one_line)]
+"""Text of a profile, which anyone may have written."""
 
 
 class _Cited(BaseModel):
@@ -20,11 +31,11 @@ class _Cited(BaseModel):
 class Quantity(_Cited):
     """A number, and why one may believe it."""
 
-    value: float
-    unit: str
+    value: float = Field(strict=True)
+    unit: Line
     kind: Kind
     status: Status
-    source: str = Field(min_length=1)
+    source: Line
 
     def __str__(self) -> str:
         return f"{self.value:g}" + ("" if self.unit == "1" else f" {self.unit}")
@@ -33,11 +44,11 @@ class Quantity(_Cited):
 class Table(_Cited):
     """A row of numbers of one unit, and why one may believe it."""
 
-    values: tuple[float, ...] = Field(min_length=1, max_length=4096)
-    unit: str
+    values: tuple[Annotated[float, Field(strict=True)], ...] = Field(min_length=1, max_length=4096)
+    unit: Line
     kind: Kind
     status: Status
-    source: str = Field(min_length=1)
+    source: Line
 
     def __str__(self) -> str:
         low, high = min(self.values), max(self.values)

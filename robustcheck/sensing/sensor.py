@@ -147,7 +147,7 @@ def sensor(
         raise InvalidValueError("device seed", expected="0 <= seed < 2^63", got=device_seed)
     settings = dict(settings or {})
     profile = load_sensor(spec) if isinstance(spec, str) else spec
-    if profile.kind == "camera" and "bits" in settings:
+    if "bits" in settings:
         raise UsageError("--set bits: expected --bits, with which gain and black level follow the resolution; use that")
     profile = with_settings(profile, settings)
     resolution = bits if bits is not None else steps

@@ -18,6 +18,7 @@ from robustcheck.networks.recipes import load_recipe
 from robustcheck.networks.surgery import Site, current_activation, find_sites, swap_activation
 from robustcheck.sensing.analog import NoisyNetwork
 from robustcheck.sensing.channel import Channel
+from robustcheck.sensing.lidar_profile import LidarProfile
 from robustcheck.sensing.operating_point import OperatingPoint
 from robustcheck.sensing.sensor import Sensor
 from robustcheck.study.plan import NUMERICS, ModelChoice, Study, content_hash
@@ -193,6 +194,10 @@ def check_sees(sensor: Sensor, data: Dataset) -> None:
     if sensor.kind == "lidar" and data.modality != "range":
         remedy = "give range images, such as --data lidar-scenes, or a camera"
         raise UsageError(f"{sensor.profile.name} is a LIDAR: expected range images, got {data.name}; {remedy}")
+    if isinstance(sensor.profile, LidarProfile) and data.shape[1] != len(sensor.profile.elevation_deg.values):
+        beams = len(sensor.profile.elevation_deg.values)
+        remedy = "choose a LIDAR with as many beams as the data has rows"
+        raise UsageError(f"{sensor.profile.name}: expected range images of {beams} rows, got {data.shape[1]}; {remedy}")
     if sensor.kind == "camera" and data.modality != "image":
         remedy = "give images, such as --data digits, or a LIDAR such as lidar-vlp16"
         raise UsageError(
