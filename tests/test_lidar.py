@@ -514,3 +514,12 @@ def test_shipped_parts_sense(name):
         assert bool(sensed.isfinite().all())
         assert lidar.reading(at).range_ep > 0
     assert share_of(sense(image, lidar.lidar_setting(part, signal=1))) > 0.9
+
+
+def test_sunlight_divides_the_signal_to_noise_ratio():
+    ranges, tenth = torch.tensor([5.0, 20.0, 60.0]), torch.tensor(0.1)
+    plain, sunny = (lidar.return_snr(ranges, tenth, setting(ambient_noise=number(noise))) for noise in (1, 4))
+    torch.testing.assert_close(sunny, plain / 4)
+    image = wall(R10 / 2)  # four times the threshold's SNR, and just at the threshold in the sun
+    assert share_of(sense(image, setting())) == 1
+    assert within(share_of(sense(image, setting(ambient_noise=number(4)))), 0.5, 8 * 16 * 500)

@@ -193,8 +193,10 @@ def test_operating_points_of_options():
     found, _ = operating_points(typed(), tuple(own))
     assert set(found["exposures"]) == set.union(*own.values())
     assert found["eps"] == ()
-    mixed, _ = operating_points(typed(), ("adc-4bit",))
-    assert mixed["eps"] == (0.2, 0.4, 0.6, 0.8)
+    plain, _ = operating_points(typed(), ("adc-4bit",))
+    assert plain["eps"] == (0.2, 0.4, 0.6, 0.8)
+    with pytest.raises(UsageError, match="expected sensors of one kind"):
+        operating_points(typed(), ("adc-4bit", "camera-imx477"))
     varied, light = operating_points(typed(vary="bits", exposures=("0.1",)), ("camera-imx477",))
     assert (light, varied["exposures"], varied["eps"]) == ({"at_exposure": 0.1}, (), (0.2, 0.4, 0.6, 0.8))
     with pytest.raises(UsageError, match="expected one with --vary bits"):

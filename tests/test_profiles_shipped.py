@@ -53,7 +53,7 @@ def test_a_file_is_called_what_it_holds_and_leaves_no_number_out(name):
     assert profile.name == name
     assert name.startswith(profile.kind)
     document = tomllib.loads((ROOT / "sensors" / f"{name}.toml").read_text(encoding="utf-8"))
-    optional = {"hdr", "published", "range_noise_by_snr", "analog_gain", "keep_every"}
+    optional = {"hdr", "published", "range_noise_by_snr", "analog_gain", "ambient_noise", "keep_every"}
     assert set(type(profile).model_fields) - optional <= set(document)
     assert len(profile.description) > 60
 

@@ -173,7 +173,13 @@ def operating_points(params: Mapping[str, Any], names: tuple[str, ...]) -> tuple
         light = {"at_exposure": points["exposures"][0]} if points["exposures"] else {}
         return points | {"exposures": (), "eps": points["eps"] or parse_eps(DEFAULT_EPS)}, light
     if not any(points.values()):
-        for profile in map(load_sensor, names):
+        profiles = [load_sensor(name) for name in names]
+        if len({profile.kind for profile in profiles}) > 1:
+            raise UsageError(
+                f"--sensor: expected sensors of one kind where no operating point is given, got {', '.join(names)}; "
+                "give --ep, which converters and cameras share, or take a run for each kind"
+            )
+        for profile in profiles:
             if isinstance(profile, ConverterProfile):
                 points["eps"] = parse_eps(DEFAULT_EPS)
             else:

@@ -53,6 +53,7 @@ class LidarProfile(Profile):
         beam_bias_m: standard deviation of a beam's constant range error.
         dead_beams: share of beams that report nothing.
         angular_noise_deg: standard deviation of a firing's direction.
+        ambient_noise: noise of the receiver under the sun, as a multiple of that at which the ranges are stated.
         keep_every: every n-th beam works, the uppermost one among them; 4 makes 16 beams of 64.
         operating_points: named shares of the return signal that arrive (1 is clear air and a clean window).
     """
@@ -74,6 +75,9 @@ class LidarProfile(Profile):
     beam_bias_m: Metres
     dead_beams: Fraction
     angular_noise_deg: Angle
+    ambient_noise: Annotated[Quantity, AfterValidator(Within("1", 0.01, 1000))] = Quantity(
+        value=1, unit="1", kind="exact", status="derived", source="the light at which the other numbers are stated"
+    )
     keep_every: Annotated[Quantity, AfterValidator(Within("1", 1, 64, whole=True))] = Quantity(
         value=1, unit="1", kind="exact", status="derived", source="all beams, unless a study leaves some out"
     )

@@ -44,6 +44,7 @@ class LidarSetting:
         min_range_m: nothing nearer is reported.
         max_range_m: nothing farther is reported.
         range_at_10_percent_m: where half of the returns of a 10 % reflector are detected.
+        ambient_noise: noise under the sun, as a multiple of that at which this range is stated.
         detection_snr: SNR there.
         false_return_rate: probability of a return in a firing that has no other.
         beam_bias_m: spread of the beams' constant range errors.
@@ -65,6 +66,7 @@ class LidarSetting:
     min_range_m: float
     max_range_m: float
     range_at_10_percent_m: float
+    ambient_noise: float
     detection_snr: float
     false_return_rate: float
     beam_bias_m: float
@@ -106,6 +108,7 @@ def lidar_setting(profile: LidarProfile, *, signal: float, noisy: bool = True) -
         min_range_m=profile.min_range_m.value,
         max_range_m=profile.max_range_m.value,
         range_at_10_percent_m=profile.range_at_10_percent_m.value,
+        ambient_noise=profile.ambient_noise.value,
         detection_snr=profile.detection_snr.value,
         false_return_rate=profile.false_return_rate.value,
         beam_bias_m=_sigma(profile.beam_bias_m),
@@ -137,11 +140,11 @@ def reflectivity(intensity: torch.Tensor) -> torch.Tensor:
 
 
 def return_snr(ranges_m: torch.Tensor, reflectivities: torch.Tensor, setting: LidarSetting) -> torch.Tensor:
-    """Signal-to-noise ratio of returns: signal · (ρ / 0.1) · (R₁₀ / r)² · the SNR at the limit of detection.
+    """Signal-to-noise ratio of returns: signal · (ρ / 0.1) · (R₁₀ / r)² · the SNR at the limit of detection / ambient.
 
     The LIDAR equation for an extended diffuse target, which fills the beam: received power falls as r⁻²
     (Wagner et al. 2006, doi 10.1016/j.isprsjprs.2005.12.001), tied to the range R₁₀ of a 10 % reflector. Small targets
-    fall as r⁻³ or r⁻⁴, which this leaves out.
+    fall as r⁻³ or r⁻⁴, which this leaves out. The threshold follows the noise, so that the false returns stay as few.
 
     Args:
         ranges_m: any shape [m]; below one step of range it counts as that step.
@@ -154,7 +157,8 @@ def return_snr(ranges_m: torch.Tensor, reflectivities: torch.Tensor, setting: Li
     >>> round(float(at_limit) / setting.detection_snr, 4)
     0.5
     """
-    at_one_metre = setting.signal * setting.detection_snr * setting.range_at_10_percent_m**2 / REFERENCE_REFLECTIVITY
+    at_limit = setting.signal * setting.detection_snr / setting.ambient_noise
+    at_one_metre = at_limit * setting.range_at_10_percent_m**2 / REFERENCE_REFLECTIVITY
     return reflectivities * at_one_metre / ranges_m.clamp_min(setting.range_lsb_m).square()
 
 

@@ -60,6 +60,7 @@ ABOUT: Final = {
     "false_return_rate": "probability of a return from nothing, per firing",
     "dead_beams": "share of the beams that report nothing",
     "angular_noise_deg": "error of a firing's direction",
+    "ambient_noise": "the receiver's noise under the sun, as a multiple of that at which the ranges are stated",
     "keep_every": "every n-th beam works; 1 for all of them",
     "snr": "signal-to-noise ratios of the returns, rising",
     "sigma_m": "range error at each of them",
