@@ -110,7 +110,7 @@ def test_the_seed_of_the_sensor_is_another_one():
 
 
 def test_the_device_stays_while_the_noise_changes():
-    quiet = {"read_noise_e": 0, "row_noise_e": 0, "prnu": 0.2, "full_well_e": 1e9, "gain_dn_per_e": 4e-6}
+    quiet = {"read_noise_e": 0, "row_noise_e": 0, "prnu": 0.2, "full_well_e": 1e8, "gain_dn_per_e": 4e-6}
     flat = np.full((32, 32, 1), 0.5, dtype=np.float32)
     transform = SensorNoise("camera-imx477", exposure=0.9, settings=quiet)
     maps = [transform(image=flat)["image"].ravel() for _ in range(2)]

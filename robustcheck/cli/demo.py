@@ -109,7 +109,7 @@ LIDAR = _Show(
 def demo(out: Path, lidar: bool, seeds: int, jobs: int, as_json: bool, quiet: bool) -> int:
     """See it work: audit a shipped network, then compare six activations under noise, with confidence.
 
-    Takes two to three minutes on two cores. Writes report.json, report.md and report.html, with charts.
+    Takes two to four minutes on two cores. Writes report.json, report.md and report.html, with charts.
 
     \b
     Examples:
