@@ -224,3 +224,11 @@ def test_rounding_alone_is_that_of_the_same_light(tmp_path):
     dark = next(each for each in made.results[0].points if each.point.exposure == 0.02)
     assert dark.comparison.rows[0].accuracy < 0.2  # one code is left of the whole range, and no noise is to blame
     assert dark.comparison.rows[0].quantised < 0.2
+
+
+def test_a_named_point_that_the_settings_leave_no_sense_stops_nothing(tmp_path):
+    geared = {"spec": "camera-imx477", "settings": {"analog_gain": 16.0, "read_noise_e": 1.5}}
+    sensor = run_study(study(sensors=[geared], exposures=[0.05]), tmp_path).results[0].sensor
+    found = {point.name: point.ep for point in sensor.operating_points}
+    assert found["daylight"] is None  # at a gain of 16 the converter is full at a sixteenth of the well
+    assert found["night"] > 0.9

@@ -1,5 +1,7 @@
 """Sensor profiles: the shipped ones, and every way a file can be wrong."""
 
+import os
+
 import pytest
 from scipy import integrate, stats
 
@@ -333,3 +335,11 @@ def test_a_source_says_something_that_a_terminal_can_show(tmp_path, source, mess
 def test_an_impossible_number_is_refused(name, value):
     with pytest.raises(UsageError, match="expected a number"):
         with_settings(load_sensor("camera-imx477"), {name: value})
+
+
+def test_a_profile_is_a_regular_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "endless.toml").symlink_to("/dev/zero")
+    for name in ("pipe.toml", "endless.toml"):
+        with pytest.raises(FileFormatError, match="expected a file, got a folder, pipe or device"):
+            load_sensor(tmp_path / name)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from robustcheck import content
 from robustcheck.activations.catalogue import activation
 from robustcheck.data.datasets import Split
+from robustcheck.errors import UsageError
 from robustcheck.reporting import report as doc
 from robustcheck.sensing.camera_ep import mean_ep
 from robustcheck.sensing.camera_profile import CameraProfile
@@ -143,11 +144,19 @@ def _particulars(sensor: Sensor) -> dict[str, Any]:
             doc.NamedPoint(
                 name=name,
                 value=number.value,
-                ep=Channel(sensor, OperatingPoint(axis, number.value)).reading.ep,
+                ep=_ep_there(sensor, OperatingPoint(axis, number.value)),
             )
             for name, number in profile.operating_points.items()
         ),
     }
+
+
+def _ep_there(sensor: Sensor, point: OperatingPoint) -> float | None:
+    """The error probability at a point that the profile names; None where the study's settings leave it no sense."""
+    try:
+        return Channel(sensor, point).reading.ep
+    except UsageError:
+        return None
 
 
 def place_on_axis(reading: Reading) -> float:
