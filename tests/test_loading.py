@@ -539,7 +539,7 @@ def test_a_recipe_comes_back_as_written(shelf, tmp_path):
         ("accuracy = 0.5", 'colour = "red"', r"field colour: Extra inputs.*\n?.*|field accuracy"),
         ('"tiny.safetensors"', '"../tiny.safetensors"', r"line \d+: field weights"),
         ('"tiny.safetensors"', '"/etc/x.safetensors"', r"line \d+: field weights"),
-        ('"mlp"', '"lenet"', r"field architecture: expected convnet or mlp, got 'lenet'"),
+        ('"mlp"', '"lenet"', r"field architecture: expected convnet or mlp or pointnet or rangenet, got 'lenet'"),
         ("shape = [", 'shape = ["x", ', r"field input.shape"),
     ],
 )
