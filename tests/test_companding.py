@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 
 from robustcheck.errors import InvalidValueError
 from robustcheck.sensing.camera_profile import Companding
-from robustcheck.sensing.companding import decode, encode, step, step_over_shot_noise
+from robustcheck.sensing.companding import decode, encode, step
 from robustcheck.sensing.profile import load_sensor
 from robustcheck.sensing.quantity import Table
 
@@ -137,31 +136,9 @@ def test_any_shape_and_layout():
     assert encode(torch.zeros(0, 3), AR0331).shape == (0, 3)
 
 
-@pytest.mark.parametrize(("name", "gain"), [("ar0331", 0.47), ("ox03c10", 0.76), ("uneven", 2.0)])
-def test_step_over_shot_noise_is_the_largest_ratio(name, gain):
-    x = inputs_of(CURVES[name])
-    coarse = x[step(x, CURVES[name]) > 1]
-    centre, steps = decode(encode(coarse, CURVES[name]), CURVES[name]), step(coarse, CURVES[name])
-    ratios = [
-        s / math.sqrt(12) / (gain * math.sqrt(c / gain)) for s, c in zip(steps.tolist(), centre.tolist(), strict=True)
-    ]
-    assert step_over_shot_noise(CURVES[name], gain) == pytest.approx(max(ratios), rel=1e-6)
-
-
-def test_step_over_shot_noise_of_the_published_curves():
-    # A-law stays below shot noise: the worst are the first steps of 8, (8 / √12) / √(2051.5 · 0.47).
-    assert step_over_shot_noise(AR0331, 0.47) == pytest.approx(8 / math.sqrt(12 * 2051.5 * 0.47), rel=1e-6)
-    # The OX03C10's highlights come from a diode of a tenth of the sensitivity, which multiplies the shot noise.
-    ratio = step_over_shot_noise(OX03C10, 0.76) / step_over_shot_noise(OX03C10, 7.6)
-    assert ratio == pytest.approx(math.sqrt(10), rel=1e-6)
-    assert step_over_shot_noise(curve([0, 1024], [0, 1024]), 1.0) == 0.0
-
-
 def test_errors_say_what_is_wrong():
     for ends in ((100.5, 50), (1e12, 50), (100, 4e9)):
         with pytest.raises(ValueError, match="expected whole numbers at the end"):
             curve([0, ends[0]], [0, ends[1]])
     with pytest.raises(InvalidValueError, match="expected codes that each stand for at least one linear code"):
         decode(torch.zeros(1), curve([0, 10, 110], [0, 20, 60]))
-    with pytest.raises(InvalidValueError, match="gain: expected gain > 0, got 0"):
-        step_over_shot_noise(AR0331, 0)

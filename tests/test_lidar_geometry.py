@@ -6,7 +6,6 @@ import torch
 
 from robustcheck.errors import InvalidValueError
 from robustcheck.sensing.lidar_geometry import (
-    beam_subset,
     column_azimuths,
     nearest_beam,
     points_of,
@@ -113,16 +112,6 @@ def test_the_nearest_beam_is_that_of_the_smallest_difference():
     angles = np.random.default_rng(3).uniform(-40, 30, 1000)
     expected = np.abs(angles[:, None] - np.array(UNEVEN)).argmin(axis=1)
     np.testing.assert_array_equal(nearest_beam(torch.tensor(angles), UNEVEN), expected)
-
-
-def test_a_subset_of_the_beams():
-    image = images(64, 4, empty=0)
-    kept = beam_subset(image, 4)
-    assert torch.equal(kept[:, :, ::4], image[:, :, ::4])
-    assert float(kept.sum()) == pytest.approx(float(image[:, :, ::4].sum()))
-    assert torch.equal(beam_subset(image, 1), image)
-    with pytest.raises(InvalidValueError, match="n >= 1"):
-        beam_subset(image, 0)
 
 
 def test_an_intensity_without_a_range_is_no_return():

@@ -14,7 +14,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 DEFAULT_EPS = ("0.2:0.8:4",)
 
 
-def parse_settings(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, float]:
+def _parse_settings(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, float]:
     """The numbers that `--set NAME=VALUE` names."""
     found: dict[str, float] = {}
     for text in texts:
@@ -45,6 +45,19 @@ def _fraction(_context: click.Context, _parameter: click.Parameter, text: str | 
     return value
 
 
+def set_option(command: _Command) -> _Command:
+    """`--set`."""
+    option = click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=_parse_settings,
+        help="Set a number of the profile, such as read_noise_e=5 (repeatable).",
+    )
+    return option(command)
+
+
 def sensor_options(command: _Command) -> _Command:
     """The sensor, its operating points, and where its noise goes."""
     return with_options(
@@ -56,14 +69,7 @@ def sensor_options(command: _Command) -> _Command:
             metavar="NAME",
             help="Profile by name or ./FILE.toml (repeatable); adc-4bit if not given.",
         ),
-        click.option(
-            "--set",
-            "settings",
-            multiple=True,
-            metavar="NAME=VALUE",
-            callback=parse_settings,
-            help="Set a number of the profile, such as read_noise_e=5 (repeatable).",
-        ),
+        set_option,
         click.option(
             "--device-seed",
             type=click.IntRange(min=0),

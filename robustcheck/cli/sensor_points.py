@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from robustcheck.cli.options import with_options
-from robustcheck.cli.sensor_options import parse_settings
+from robustcheck.cli.sensor_options import set_option
 from robustcheck.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _converter_options(command: Any) -> Any:
     metavar="EP",
     help="Of a camera: the exposure, and at --exposure the resolution and the gain, where this EP happens.",
 )
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", callback=parse_settings, help="Set a number.")
+@set_option
 @_converter_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
@@ -111,7 +111,7 @@ def ep(context: click.Context, /, name: str | None, as_json: bool, **params: Any
     help="A file whose name ends in .png or .svg.",
 )
 @click.option("--bits", type=float, help="Resolution of a camera, 1 to 16 bits; its own if not given.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", callback=parse_settings, help="Set a number.")
+@set_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plot(name: str, out: Path, bits: float | None, settings: Mapping[str, float], as_json: bool) -> None:
     """Draw what a sensor's numbers mean into one PNG or SVG file.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from robustcheck.cli.sensor_options import parse_settings
+from robustcheck.cli.sensor_options import set_option
 from robustcheck.cli.sensor_points import ep, plot
 from robustcheck.errors import UsageError
 
@@ -169,14 +169,7 @@ def _readings(profile: SensorProfile) -> list[dict[str, Any]]:
 
 @sensors.command()
 @click.argument("name")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    callback=parse_settings,
-    help="Set a number of the profile, such as read_noise_e=5 (repeatable).",
-)
+@set_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name: str, settings: Mapping[str, float], as_json: bool) -> None:
     """Show one profile, shipped or by the path of its TOML file.

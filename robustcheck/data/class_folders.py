@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from robustcheck.data.listing import ONLY_CLASSIFICATION, enumerate_names
+from robustcheck.data.listing import ONLY_CLASSIFICATION, Decoded, check_class_names, enumerate_names
 from robustcheck.data.splits import FREE, TEST, TRAIN, VALIDATION, Ints
 from robustcheck.errors import DataError
 
@@ -41,6 +41,33 @@ def find_class_files(root: Path, suffixes: Sequence[str], noun: str) -> tuple[li
         return _find(root, suffixes, noun)
     except OSError as error:
         raise DataError(f"{root}: expected a readable folder, got: {error.strerror or error}") from error
+
+
+def class_labels(
+    root: Path, files: Sequence[ClassFile], class_names: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], Ints]:
+    """The classes, in the order given or else by name, and the class of each file as an index, (n,) int64.
+
+    Raises DataError for a file's class that is not among those given, and for names that cannot be classes.
+    """
+    found = {file.label for file in files}
+    if class_names is not None and not found <= set(class_names):
+        strangers = enumerate_names(sorted(found - set(class_names)))
+        raise DataError(f"{root}: expected a sub-folder a class, named as the class names say, got {strangers}")
+    names = list(class_names or sorted(found))
+    number = {name: label for label, name in enumerate(names)}
+    return check_class_names(names), np.array([number[file.label] for file in files], dtype=np.int64)
+
+
+def check_losses(root: Path, classes: tuple[str, ...], labels: Ints, decoded: Decoded) -> None:
+    """DataError if more than half of a class could not be read; `labels` are those of all files asked for."""
+    asked = np.bincount(labels, minlength=len(classes))
+    lost = np.bincount(labels[~decoded.readable], minlength=len(classes))
+    for label in np.flatnonzero(2 * lost > asked):
+        raise DataError(
+            f"{root}: expected at least half of class '{classes[label]}' to be readable,"
+            f" got {lost[label]} of {asked[label]} unreadable; {decoded.notes[0]}"
+        )
 
 
 def path_ids(root: Path, paths: Sequence[str]) -> Ints:

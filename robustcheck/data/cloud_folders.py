@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustcheck.data.class_folders import find_class_files, path_ids
+from robustcheck.data.class_folders import check_losses, class_labels, find_class_files, path_ids
 from robustcheck.data.listing import (
     Decoded,
     Listing,
     Request,
-    check_class_names,
     check_size,
     enumerate_names,
     printable,
@@ -64,13 +63,7 @@ def read_clouds(rest: str, request: Request) -> Listing:
     """
     root = Path(rest)
     files, notes = find_class_files(root, SUFFIXES, "point cloud")
-    names = sorted({file.label for file in files})
-    if request.class_names is not None and not set(names) <= set(request.class_names):
-        strangers = enumerate_names(sorted(set(names) - set(request.class_names)))
-        raise DataError(f"{root}: expected a sub-folder a class, named as the class names say, got {strangers}")
-    names = list(request.class_names or names)
-    classes = check_class_names(names)
-    labels = np.array([names.index(file.label) for file in files], dtype=np.int64)
+    classes, labels = class_labels(root, files, request.class_names)
     profile = _profile(CLOUD_PART)
 
     def images(rows: Ints) -> Iterator[NDArray[np.float32] | str]:
@@ -83,12 +76,7 @@ def read_clouds(rest: str, request: Request) -> Listing:
 
     def decode(rows: Ints, _: Preprocessing) -> Decoded:
         decoded = _gather(images(rows), len(rows), profile)
-        asked, lost = (np.bincount(labels[some], minlength=len(names)) for some in (rows, rows[~decoded.readable]))
-        for label in np.flatnonzero(2 * lost > asked):
-            raise DataError(
-                f"{root}: expected at least half of class '{classes[label]}' to be readable, got {lost[label]} of "
-                f"{asked[label]} left out; {decoded.notes[0]}"
-            )
+        check_losses(root, classes, labels[rows], decoded)
         return decoded
 
     fixed = np.array([file.part for file in files], dtype=np.int64)

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from robustcheck.data.class_folders import find_class_files, path_ids
+from robustcheck.data.class_folders import check_losses, class_labels, find_class_files, path_ids
 from robustcheck.data.listing import (
     Decoded,
     Listing,
     Request,
-    check_class_names,
     check_size,
     enumerate_names,
     printable,
@@ -48,20 +47,13 @@ def read_folder(rest: str, request: Request) -> Listing:
     """
     root = Path(rest)
     files, notes = find_class_files(root, SUFFIXES, "image")
-    names = sorted({file.label for file in files})
-    if request.class_names is not None and not set(names) <= set(request.class_names):
-        strangers = enumerate_names(sorted(set(names) - set(request.class_names)))
-        raise DataError(f"{root}: expected a sub-folder a class, named as the class names say, got {strangers}")
-    names = list(request.class_names or names)
-    classes = check_class_names(names)
-    number = {name: label for label, name in enumerate(names)}
-    labels = np.array([number[file.label] for file in files], dtype=np.int64)
+    classes, labels = class_labels(root, files, request.class_names)
     fixed = np.array([file.part for file in files], dtype=np.int64)
 
     def decode(rows: Ints, preprocessing: Preprocessing) -> Decoded:
         chosen = [files[row].relative for row in rows]
         decoded = _decode(root, chosen, preprocessing)
-        _check_losses(root, classes, labels[rows], decoded)
+        check_losses(root, classes, labels[rows], decoded)
         return decoded
 
     name = printable(root.resolve().name)
@@ -165,13 +157,3 @@ def _notes(paths: Sequence[PurePath], modes: dict[int, str], failures: dict[int,
     if deep:
         notes.append(f"{deep} image files of 16 bits were reduced to 8 bits; store float32 in an npz file to keep them")
     return tuple(notes)
-
-
-def _check_losses(root: Path, classes: tuple[str, ...], labels: Ints, decoded: Decoded) -> None:
-    asked = np.bincount(labels, minlength=len(classes))
-    lost = np.bincount(labels[~decoded.readable], minlength=len(classes))
-    for label in np.flatnonzero(2 * lost > asked):
-        raise DataError(
-            f"{root}: expected at least half of class '{classes[label]}' to be readable,"
-            f" got {lost[label]} of {asked[label]} unreadable; {decoded.notes[0]}"
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,7 @@ def operating_point(
     )
 
 
+@lru_cache(maxsize=1)
 def _levels(split: Split) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The sRGB levels in [0, 1] that a split's pixels take, in steps of 1/255, and how many pixels each has."""
     counts = np.zeros(256)

@@ -122,12 +122,14 @@ def _answer(report: Report, result: Result) -> Iterator[str]:
         yield f"At {_where(axis, points, noisy)} there is no significant winner: {who}."
     current = current_activation(report, result)
     if current is not None:
-        yield from _standing(axis, noisy, current)
+        behind = result.area is not None and bool(result.area.pairs) and current not in result.area.leaders
+        yield from _standing(axis, noisy, current, behind)
     if result.area is not None:
         yield f"By area under the {axis.curve}: {_lower_first(verdict(result.area))}"
 
 
-def _standing(axis: Axis, noisy: Sequence[PointResult], current: str) -> Iterator[str]:
+def _standing(axis: Axis, noisy: Sequence[PointResult], current: str, behind: bool) -> Iterator[str]:
+    """How the current activation stands at the points; `behind` says that it falls behind over all of them together."""
     gaps = [
         (each.point, pair)
         for each in noisy
@@ -149,8 +151,9 @@ def _standing(axis: Axis, noisy: Sequence[PointResult], current: str) -> Iterato
             f" the largest such difference is {size}."
         )
     else:
+        where = f"at no single {axis.short}" if behind else "nowhere"
         yield (
-            f"{current}, the current activation, is nowhere significantly worse than the highest mean;"
+            f"{current}, the current activation, is {where} significantly worse than the highest mean;"
             f" the largest difference seen is {size}."
         )
         if pair.seeds_needed is not None:

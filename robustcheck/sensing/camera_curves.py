@@ -18,6 +18,7 @@ from robustcheck.sensing.camera import CameraSetting, CaptureSetting, camera_set
 from robustcheck.sensing.camera_ep import Array, capture_at, error_probability_at, temporal_noise_e
 from robustcheck.sensing.camera_profile import CameraProfile
 from robustcheck.sensing.error_probability import MAX_BITS
+from robustcheck.sensing.hdr import saturation_dn
 
 QUANTISATION_DN2: Final = 1 / 12
 """Variance of rounding to whole codes (EMVA 1288's σ_q²), good where the noise before it is above ¼ to ½ code."""
@@ -221,7 +222,7 @@ def _noise_e2(setting: CameraSetting, capture: CaptureSetting, mu: npt.ArrayLike
 
 def _saturation_e(setting: CameraSetting, capture: CaptureSetting) -> float:
     """Signal electrons of a capture where the variance of its codes peaks."""
-    full = min(capture.full_well_e, (setting.max_code - setting.black_dn) / capture.gain_dn_per_e)
+    full = saturation_dn(capture, setting) / capture.gain_dn_per_e
     mu = np.linspace(0.5 * full, 1.02 * full, 2001)
     return float(mu[np.argmax(_moments_dn(setting, capture, mu)[1])])
 

@@ -245,22 +245,17 @@ def mean_ep(setting: CameraSetting, levels: npt.ArrayLike, weights: npt.ArrayLik
 
 
 def ep_range(profile: CameraProfile, *, bits: float | None = None) -> tuple[float, float]:
-    """Smallest and largest `ep_centre` of the rising branch over exposure, as `exposure_at_ep` inverts it.
+    """The limit of `ep_centre` towards the dark, and its largest value on the branch that `exposure_at_ep` inverts.
 
     Args:
         profile: the camera.
         bits: resolution, 1 to 16; the profile's own where None.
 
-    Returns:
-        The limit towards the dark, and the largest EP.
-
     >>> from robustcheck.sensing.profile import load_sensor
     >>> [round(ep, 1) for ep in ep_range(load_sensor("camera-imx477"), bits=10)]
     [0.2, 1.0]
     """
-    setting = camera_setting(profile, exposure=1.0, bits=bits)
-    dark, peak = error_probability_at(setting, [0.0, _peak_e(setting)])
-    return float(dark), float(peak)
+    return _branch(camera_setting(profile, exposure=1.0, bits=bits))[1:]
 
 
 def exposure_at_ep(profile: CameraProfile, ep: float, *, bits: float | None = None) -> float:
@@ -287,12 +282,11 @@ def exposure_at_ep(profile: CameraProfile, ep: float, *, bits: float | None = No
     """
     check_ep(ep)
     setting = camera_setting(profile, exposure=1.0, bits=bits)
-    peak = _peak_e(setting)
+    peak, low, high = _branch(setting)
 
     def ep_of(electrons: float) -> float:
         return float(error_probability_at(setting, electrons))
 
-    low, high = ep_of(0.0), ep_of(peak)
     place = f"{profile.name} at {setting.bits:g} bits"
     if not low < ep <= high:
         where = f"at exposure {peak / setting.white_e:.3g}" + ", the first hand-over" * (len(setting.captures) > 1)
@@ -364,6 +358,13 @@ def gain_at_ep(profile: CameraProfile, ep: float, *, exposure: float, bits: floa
     place = f"{profile.name} at exposure {exposure:g} and {setting.bits:g} bits"
     grid = np.geomspace(most * 1e-6, most * (1 - 1e-9), 100).tolist()
     return _last_rise(ep_of, check_ep(ep), grid, place, "DN/electron")
+
+
+def _branch(setting: CameraSetting) -> tuple[float, float, float]:
+    """The branch that rises from the dark: its end [electrons of the first capture], and the EP at both ends."""
+    peak = _peak_e(setting)
+    low, high = error_probability_at(setting, [0.0, peak]).tolist()
+    return peak, low, high
 
 
 def _peak_e(setting: CameraSetting) -> float:

@@ -102,38 +102,6 @@ def step(linear_dn: torch.Tensor, curve: Companding) -> torch.Tensor:
     return _cells(curve, linear_dn.device).width[encode(linear_dn, curve)]
 
 
-def step_over_shot_noise(curve: Companding, gain: float) -> float:
-    """The largest ratio of the quantisation that the curve adds, step/√12, to shot noise: below 1 it is well hidden.
-
-    The shot noise of a linear code x is √(x·gain): x/gain electrons, whose standard deviation is their square root
-    (Poisson; EMVA 1288 release 4, linear model). Only steps above 1 count, since a step of 1 is the converter's own.
-
-    Args:
-        curve: knees.
-        gain: linear codes an electron [DN/electron]. Where a capture of lower sensitivity has taken over, that is the
-            first capture's gain divided by the sensitivity.
-
-    Returns:
-        The ratio; 0 for a curve that is exact throughout.
-
-    Raises:
-        InvalidValueError: a gain that is not above 0; or the curve ends between two codes, or has a code that no linear
-            code reaches.
-
-    >>> from robustcheck.sensing.profile import load_sensor
-    >>> a_law = load_sensor("camera-ar0331").hdr.companding
-    >>> step_over_shot_noise(a_law, gain=0.47) < 1
-    True
-    """
-    if not gain > 0:
-        raise InvalidValueError("gain", expected="gain > 0", got=gain)
-    cells = _cells(curve, torch.device("cpu"))
-    coarse = cells.width > 1
-    if not bool(coarse.any()):
-        return 0.0
-    return float((cells.width[coarse] / (12 * gain * cells.centre[coarse]).sqrt()).max())
-
-
 @lru_cache(maxsize=64)
 def _cells(curve: Companding, device: torch.device) -> _Cells:
     ins, outs = np.array(curve.input_dn.values), np.array(curve.output_dn.values)

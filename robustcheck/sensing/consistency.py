@@ -13,6 +13,7 @@ from robustcheck.sensing.camera import CameraSetting, CaptureSetting, camera_set
 from robustcheck.sensing.camera_curves import dynamic_range_db, snr_max_db
 from robustcheck.sensing.camera_ep import capture_at, temporal_noise_e
 from robustcheck.sensing.camera_profile import CameraProfile, Companding
+from robustcheck.sensing.hdr import saturation_dn
 from robustcheck.sensing.lidar_profile import LidarProfile
 from robustcheck.sensing.lidar_returns import lidar_setting
 from robustcheck.sensing.profile import SensorProfile
@@ -93,7 +94,7 @@ def findings(profile: SensorProfile) -> tuple[Finding, ...]:
 
 def _saturation_e(capture: CaptureSetting, setting: CameraSetting) -> float:
     """Electrons of the capture where its well or the converter is full."""
-    return min(capture.full_well_e, (setting.max_code - setting.black_dn) / capture.gain_dn_per_e)
+    return saturation_dn(capture, setting) / capture.gain_dn_per_e
 
 
 def _camera(profile: CameraProfile) -> Iterator[Finding]:

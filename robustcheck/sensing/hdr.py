@@ -71,7 +71,18 @@ def hand_over_dn(capture: CaptureSetting, setting: CameraSetting) -> float:
     >>> hand_over_dn(capture, CameraSetting((capture,), 4000, 1, 12, 4095, 64, 0, 0, 0, "none", 0.9, None, True))
     900.0
     """
-    return setting.hand_over * min(capture.gain_dn_per_e * capture.full_well_e, setting.max_code - setting.black_dn)
+    return setting.hand_over * saturation_dn(capture, setting)
+
+
+def saturation_dn(capture: CaptureSetting, setting: CameraSetting) -> float:
+    """Codes above black at which a capture saturates: those of its full well, or of the converter if fewer [DN].
+
+    >>> from robustcheck.sensing.camera import CameraSetting, CaptureSetting
+    >>> capture = CaptureSetting(1, 1000, 2, 1, 0)
+    >>> saturation_dn(capture, CameraSetting((capture,), 4000, 1, 8, 255, 5, 0, 0, 0, "none", 0.9, None, True))
+    250
+    """
+    return min(capture.gain_dn_per_e * capture.full_well_e, setting.max_code - setting.black_dn)
 
 
 def _electrons(codes: torch.Tensor, capture: CaptureSetting, setting: CameraSetting) -> torch.Tensor:

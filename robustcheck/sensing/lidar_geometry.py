@@ -136,33 +136,6 @@ def _half_gap(elevation_deg: Sequence[float], azimuth_step_deg: float) -> float:
     return max(gaps, default=azimuth_step_deg) / 2
 
 
-def beam_subset(images: torch.Tensor, every: int) -> torch.Tensor:
-    """Range images where every n-th beam works, the uppermost one among them; the others have no return.
-
-    Args:
-        images: (n, 2, beams, columns).
-        every: n >= 1; 4 makes 16 beams of 64.
-
-    Returns:
-        A tensor like `images`.
-
-    Raises:
-        InvalidValueError: `every` below 1.
-
-    >>> beam_subset(torch.ones(1, 2, 4, 1), 2)[0, 0, :, 0].tolist()
-    [1.0, 0.0, 1.0, 0.0]
-    """
-    works = torch.arange(images.shape[2], device=images.device) % check_every(every) == 0
-    return images * works.unsqueeze(1)
-
-
-def check_every(every: int) -> int:
-    """Every how many-th beam works, if it is at least 1; else InvalidValueError."""
-    if every < 1:
-        raise InvalidValueError("beams kept", expected="every n-th with n >= 1", got=every)
-    return every
-
-
 def check_range_images(images: torch.Tensor, beams: int) -> None:
     """InvalidValueError unless these are floating (n, 2, beams, columns); half precision loses steps of range."""
     if images.dim() != 4 or images.shape[1] != 2 or not images.is_floating_point():

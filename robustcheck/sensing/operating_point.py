@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Literal
 
 from robustcheck.errors import InvalidValueError
 from robustcheck.sensing.error_probability import check_ep
 
 Axis = Literal["ep", "exposure", "signal"]
-AXES: Final[tuple[Axis, ...]] = get_args(Axis)
 
 
 @dataclass(frozen=True)

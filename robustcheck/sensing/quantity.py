@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 Kind = Literal["exact", "1sigma", "typical", "max"]
 Status = Literal["measured", "datasheet", "derived", "modelled", "assumed"]
-STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 
 
 def one_line(text: str) -> str:

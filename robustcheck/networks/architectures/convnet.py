@@ -8,6 +8,7 @@ from torch import nn
 
 from robustcheck.activations.catalogue import activation as read_activation
 from robustcheck.errors import InvalidValueError
+from robustcheck.networks.architectures.parts import check_sizes, classifier
 from robustcheck.networks.kinds import new_module
 
 
@@ -57,14 +58,7 @@ def convnet(
             layers[f"pool{number}"] = nn.MaxPool2d(2)
             size //= 2
     layers["flatten"] = nn.Flatten()
-    features = width * size * size
-    for number, out in enumerate(linear, start=1):
-        layers[f"linear{number}"] = nn.Linear(features, out)
-        layers[f"linear{number}_act"] = new_module(wanted)
-        if dropout:
-            layers[f"linear{number}_dropout"] = nn.Dropout(dropout)
-        features = out
-    layers["output"] = nn.Linear(features, classes)
+    layers |= classifier(width * size * size, linear, classes, wanted, dropout)
     return nn.Sequential(layers)
 
 
@@ -78,14 +72,8 @@ def _check(
     dropout: float,
 ) -> None:
     sizes = {"in_channels": in_channels, "image_size": image_size, "classes": classes}
-    sizes |= {f"channels[{i}]": width for i, width in enumerate(channels)}
-    sizes |= {f"linear[{i}]": width for i, width in enumerate(linear)}
-    for what, value in sizes.items():
-        if not 1 <= value <= 65536:
-            raise InvalidValueError(what, expected="1 to 65536", got=value)
+    check_sizes(sizes, {"channels": channels, "linear": linear}, dropout)
     if not set(pool_after) <= set(range(1, len(channels) + 1)):
         raise InvalidValueError("pool_after", expected=f"numbers from 1 to {len(channels)}", got=pool_after)
     if image_size >> len(set(pool_after)) == 0:
         raise InvalidValueError("pool_after", expected=f"poolings that leave a pixel of {image_size}", got=pool_after)
-    if not 0 <= dropout < 1:
-        raise InvalidValueError("dropout", expected="0 <= dropout < 1", got=dropout)

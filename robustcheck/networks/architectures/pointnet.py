@@ -14,6 +14,7 @@ from torch import nn
 from robustcheck.activations.catalogue import Activation
 from robustcheck.activations.catalogue import activation as read_activation
 from robustcheck.errors import InvalidValueError
+from robustcheck.networks.architectures.parts import check_sizes
 from robustcheck.networks.kinds import new_module
 from robustcheck.sensing.lidar_geometry import RANGE_SCALE_M, column_azimuths
 
@@ -106,11 +107,7 @@ def pointnet(
     torch.Size([5, 3])
     """
     sizes = {"columns": columns, "classes": classes, "column_stride": column_stride}
-    sizes |= {f"shared[{i}]": width for i, width in enumerate(shared)}
-    sizes |= {f"linear[{i}]": width for i, width in enumerate(linear)}
-    for what, value in sizes.items():
-        if not 1 <= value <= 65536:
-            raise InvalidValueError(what, expected="1 to 65536", got=value)
+    check_sizes(sizes, {"shared": shared, "linear": linear})
     if not shared:
         raise InvalidValueError("shared", expected="at least one width", got=shared)
     if not elevation_deg or not all(-90 <= angle <= 90 for angle in elevation_deg):

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from torch import nn
 
 from robustcheck.activations.catalogue import activation as read_activation
-from robustcheck.errors import InvalidValueError
+from robustcheck.networks.architectures.parts import check_sizes, classifier
 from robustcheck.networks.kinds import new_module
 
 
@@ -45,13 +45,7 @@ def rangenet(
     (torch.Size([3, 8]), 8192)
     """
     sizes = {"rows": rows, "columns": columns, "classes": classes}
-    sizes |= {f"channels[{i}]": width for i, width in enumerate(channels)}
-    sizes |= {f"linear[{i}]": width for i, width in enumerate(linear)}
-    for what, value in sizes.items():
-        if not 1 <= value <= 65536:
-            raise InvalidValueError(what, expected="1 to 65536", got=value)
-    if not 0 <= dropout < 1:
-        raise InvalidValueError("dropout", expected="0 <= dropout < 1", got=dropout)
+    check_sizes(sizes, {"channels": channels, "linear": linear}, dropout)
     wanted = read_activation(activation)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     width, height, length = 2, rows, columns
@@ -61,12 +55,5 @@ def rangenet(
         layers[f"act{number}"] = new_module(wanted)
         width, height, length = out, -(-height // stride[0]), -(-length // stride[1])
     layers["flatten"] = nn.Flatten()
-    features = width * height * length
-    for number, out in enumerate(linear, start=1):
-        layers[f"linear{number}"] = nn.Linear(features, out)
-        layers[f"linear{number}_act"] = new_module(wanted)
-        if dropout:
-            layers[f"linear{number}_dropout"] = nn.Dropout(dropout)
-        features = out
-    layers["output"] = nn.Linear(features, classes)
+    layers |= classifier(width * height * length, linear, classes, wanted, dropout)
     return nn.Sequential(layers)

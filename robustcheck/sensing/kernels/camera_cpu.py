@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from robustcheck.sensing.kernels import camera_loops, loops
 from robustcheck.sensing.kernels.camera_reference import Output, Pixel
-from robustcheck.sensing.kernels.cpu import _table, _tasks
-from robustcheck.sensing.random import Key, check_draw, draws_of
+from robustcheck.sensing.kernels.cpu import address, checked_draws, table, tasks
+from robustcheck.sensing.random import Key
 from robustcheck.sensing.srgb import encode
 
 _OUTPUTS: Final[dict[Output, int]] = {
@@ -52,29 +52,24 @@ def sense(
     out = torch.empty_like(x)
     packed = torch.empty((samples, (elements + 7) // 8), dtype=torch.uint8) if keep_mask else None
     sample_ids = sample_ids.to("cpu", torch.int64).contiguous()
-    if isinstance(draws, int):
-        check_draw(draws)
-        draw, draws_at = draws, 0
-    else:
-        draws = draws_of(draws, sample_ids).contiguous()
-        draw, draws_at = 0, draws.data_ptr()
+    draw, rows = checked_draws(draws, sample_ids)
     read_noise_e = pixel.read_noise_e if pixel.noisy else 0.0
     if not pixel.noisy:
         response = dark = rows_e = None
     if size:
         arguments: tuple[Any, ...] = (
-            x.data_ptr(), out.data_ptr(), _address(packed), sample_ids.data_ptr(), draws_at, draw,
-            samples, elements, height, width, _address(response), _address(dark), _address(rows_e),
-            *shot, *read, _table("gaussian"), _shown(pixel), _OUTPUTS[output],
+            x.data_ptr(), out.data_ptr(), address(packed), sample_ids.data_ptr(), address(rows), draw,
+            samples, elements, height, width, address(response), address(dark), address(rows_e),
+            *shot, *read, table("gaussian"), _shown(pixel), _OUTPUTS[output],
             pixel.white_e, pixel.dark_e, pixel.full_well_e, read_noise_e, pixel.prnu, pixel.dsnu_e,
             pixel.gain_dn_per_e, pixel.black_dn, float(pixel.max_code), pixel.pedestal_dn, pixel.share_per_dn,
             pixel.noisy,
         )  # fmt: skip
-        blocks, tasks = loops.block_count(samples, elements), _tasks(size)
-        if tasks == 1:
+        blocks, parts = loops.block_count(samples, elements), tasks(size)
+        if parts == 1:
             camera_loops.sense_blocks(*arguments, 0, blocks)
         else:
-            camera_loops.sense_in_threads(*arguments, blocks, tasks)
+            camera_loops.sense_in_threads(*arguments, blocks, parts)
     return out, packed
 
 
@@ -83,7 +78,3 @@ def _shown(pixel: Pixel) -> NDArray[np.float32]:
     """The sRGB value of each code."""
     codes = torch.arange(pixel.max_code + 1, dtype=torch.float32)
     return encode((codes - pixel.pedestal_dn) * pixel.share_per_dn).numpy()
-
-
-def _address(tensor: torch.Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()

@@ -30,7 +30,7 @@ _KINDS: Final[dict[torch.dtype, Any]] = {
 
 
 @lru_cache(maxsize=3)
-def _table(noise: Noise) -> NDArray[np.uint64]:
+def table(noise: Noise) -> NDArray[np.uint64]:
     """Intercept (lower half) and slope (upper half) of each cell."""
     return np.stack(deviates.quantile_table(noise), axis=1).view(np.uint64).ravel()
 
@@ -41,12 +41,25 @@ def _spread() -> NDArray[np.uint64]:
     return np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").view(np.uint64).ravel()
 
 
-def _tasks(size: int) -> int:
+def tasks(size: int) -> int:
     """Into how many parts a loop is cut; 1 runs it in this thread."""
     if size < _SERIAL:
         return 1
     threads = loops.threads()
     return 4 * threads if threads > 1 else 1
+
+
+def checked_draws(draws: int | torch.Tensor, sample_ids: torch.Tensor) -> tuple[int, torch.Tensor | None]:
+    """A draw as the loops take it: a number for all samples, or a tensor with one a sample, to be kept alive."""
+    if isinstance(draws, int):
+        check_draw(draws)
+        return draws, None
+    return 0, draws_of(draws, sample_ids).contiguous()
+
+
+def address(tensor: torch.Tensor | None) -> int:
+    """Where a tensor's memory lies; 0 for none."""
+    return 0 if tensor is None else tensor.data_ptr()
 
 
 def convert(
@@ -77,23 +90,18 @@ def convert(
     out = x if in_place else torch.empty_like(x)
     packed = torch.empty((samples, (elements + 7) // 8), dtype=torch.uint8) if keep_mask else None
     sample_ids = sample_ids.to("cpu", torch.int64).contiguous()
-    if isinstance(draws, int):
-        check_draw(draws)
-        draw, draws_at = draws, 0
-    else:
-        draws = draws_of(draws, sample_ids).contiguous()
-        draw, draws_at = 0, draws.data_ptr()
+    draw, rows = checked_draws(draws, sample_ids)
     if size:
         arguments = (
-            _KINDS[x.dtype], x.data_ptr(), out.data_ptr(), 0 if packed is None else packed.data_ptr(),
-            sample_ids.data_ptr(), draws_at, draw, samples, elements, *key, _table(noise),
+            _KINDS[x.dtype], x.data_ptr(), out.data_ptr(), address(packed),
+            sample_ids.data_ptr(), address(rows), draw, samples, elements, *key, table(noise),
             first, noise_first, sigma, float(steps), low, scale,
         )  # fmt: skip
-        blocks, tasks = loops.block_count(samples, elements), _tasks(size)
-        if tasks == 1:
+        blocks, parts = loops.block_count(samples, elements), tasks(size)
+        if parts == 1:
             loops.convert_blocks(*arguments, 0, blocks)
         else:
-            loops.convert_in_threads(*arguments, blocks, tasks)
+            loops.convert_in_threads(*arguments, blocks, parts)
     return out, packed
 
 
@@ -107,11 +115,11 @@ def mask_gradient(gradient: torch.Tensor, packed: torch.Tensor, samples: int) ->
         arguments = (
             _KINDS[gradient.dtype], gradient.data_ptr(), packed.data_ptr(), out.data_ptr(), samples, elements, _spread()
         )  # fmt: skip
-        blocks, tasks = loops.block_count(samples, elements), _tasks(size)
-        if tasks == 1:
+        blocks, parts = loops.block_count(samples, elements), tasks(size)
+        if parts == 1:
             loops.mask_blocks(*arguments, 0, blocks)
         else:
-            loops.mask_in_threads(*arguments, blocks, tasks)
+            loops.mask_in_threads(*arguments, blocks, parts)
     return out
 
 
