@@ -15,6 +15,7 @@ from robustcheck.sensing import camera, companding
 from robustcheck.sensing.camera import CameraSetting, CaptureSetting
 from robustcheck.sensing.camera_profile import Companding
 from robustcheck.sensing.hdr import hand_over_dn, merge
+from robustcheck.sensing.profile import load_sensor
 from robustcheck.sensing.quantity import Table
 from robustcheck.sensing.srgb import from_linear, to_linear
 
@@ -216,6 +217,21 @@ def test_companding_clips_what_is_below_black_and_beyond_the_curve():
     full = [torch.tensor([4095.0]) for _ in one.captures]
     top = companding.decode(torch.tensor([4095]), one.companding).item()
     assert float(merge(full, beyond)) * one.white_e * 0.5 == pytest.approx(top, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["camera-ar0331", "camera-ov-split-pixel", "camera-ox03c10"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_gradient_is_that_of_one_value_however_many_captures(name, channels):
+    one = camera.camera_setting(load_sensor(name), exposure=0.9)
+    image = torch.rand(2, channels, 40, 40, generator=torch.Generator().manual_seed(0)) * 1.2 - 0.1
+    image.requires_grad_()
+    sensed = camera.sense(image, one, 0, "test", torch.arange(2), 0)
+    sensed.sum().backward()
+    assert set(image.grad.unique().tolist()) == {0.0, 1.0}
+    inside = (image > 0) & (image < 1)
+    assert bool((image.grad[inside & (sensed > 0) & (sensed < 1)] == 1).all())
+    assert not image.grad[~inside | (sensed == 1)].any()
+    assert bool((inside & (sensed == 1)).any())
 
 
 def test_one_reading_a_capture():

@@ -8,7 +8,7 @@ them to a profile, to several captures and to a colour filter.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, Final
 
 import torch
@@ -17,6 +17,7 @@ from robustcheck.errors import InvalidValueError
 from robustcheck.sensing import colour_filter, hdr
 from robustcheck.sensing.camera_profile import CameraProfile, Companding
 from robustcheck.sensing.converter import mask_gradient
+from robustcheck.sensing.device_maps import NonUniformity, device_map
 from robustcheck.sensing.error_probability import steps_of_bits
 from robustcheck.sensing.kernels import camera_reference
 from robustcheck.sensing.kernels.camera_reference import Output, Pixel
@@ -39,6 +40,7 @@ class CaptureSetting:
         read_noise_e: temporal noise in the dark without dark current, standard deviation [electrons].
         gain_dn_per_e: overall system gain K at the setting's bits [DN/electron].
         dark_e: mean dark electrons in the exposure time.
+        photodiode: of the pixel, 0 for the first; captures of one photodiode share its maps of non-uniformity.
     """
 
     sensitivity: float
@@ -46,6 +48,7 @@ class CaptureSetting:
     read_noise_e: float
     gain_dn_per_e: float
     dark_e: float
+    photodiode: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,8 @@ def camera_setting(
     Gain and black level follow the resolution, K(b) = K · 2^(b − b_profile), and the gain the analog gain too. The dark
     current is μ_I(T) = μ_I.ref · 2^((T − T_ref) / T_d) (EMVA 1288 release 4, dark current against temperature). The
     exposure time of a further capture of a `multi-exposure` is shorter by its sensitivity, that of a `split-pixel` the
-    same.
+    same: there a capture as sensitive as the one before it is the same photodiode at another gain, a less sensitive one
+    another photodiode.
 
     Args:
         profile: the camera.
@@ -154,14 +158,16 @@ def camera_setting(
     ]
     for further in profile.hdr.captures if profile.hdr else ():
         sensitivity = further.sensitivity.value
-        shorter = sensitivity if profile.hdr and profile.hdr.method == "multi-exposure" else 1.0
+        multi_exposure = profile.hdr is not None and profile.hdr.method == "multi-exposure"
+        same_photodiode = multi_exposure or sensitivity == captures[-1].sensitivity
         captures.append(
             CaptureSetting(
                 sensitivity=sensitivity,
                 full_well_e=further.full_well_e.value,
                 read_noise_e=further.read_noise_e.value,
                 gain_dn_per_e=further.gain_dn_per_e.value * gain_scale,
-                dark_e=further.dark_current_e_per_s.value * doubled_s * shorter,
+                dark_e=further.dark_current_e_per_s.value * doubled_s * (sensitivity if multi_exposure else 1.0),
+                photodiode=captures[-1].photodiode + (0 if same_photodiode else 1),
             )
         )
     return CameraSetting(
@@ -305,12 +311,12 @@ class _Camera:
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """One capture of contiguous (n, c, h, w) values, each a pixel."""
         setting, capture = self.setting, self.setting.captures[index]
-        elements, height, device = values[:1].numel(), values.shape[2], values.device
+        height, device = values.shape[2], values.device
         number = (str(index),) if index else ()
         shot, read, row = (
             stream_key(self.seed, self.stream, "camera", purpose, *number) for purpose in ("shot", "read", "row")
         )
-        noisy, row_noise = setting.noisy, setting.row_noise_e
+        noisy, row_noise = setting.noisy and len(values) > 0, setting.row_noise_e
         ids = self.sample_ids.to(device)
         sensed: tuple[torch.Tensor, torch.Tensor | None] = _kernel(device.type).sense(
             values,
@@ -319,13 +325,17 @@ class _Camera:
             read,
             ids,
             self.draw,
-            response=_device_map(self.device_seed, "prnu", elements, device) if noisy and setting.prnu > 0 else None,
-            dark=_device_map(self.device_seed, "dsnu", elements, device) if noisy and setting.dsnu_e > 0 else None,
+            response=self._map("prnu", capture, values) if noisy and setting.prnu > 0 else None,
+            dark=self._map("dsnu", capture, values) if noisy and setting.dsnu_e > 0 else None,
             rows_e=noise_field(row, ids, self.draw, height) * row_noise if noisy and row_noise > 0 else None,
             output=output,
             keep_mask=keep_mask,
         )
         return sensed
+
+    def _map(self, kind: NonUniformity, capture: CaptureSetting, values: torch.Tensor) -> torch.Tensor:
+        channels, height, width = values.shape[1:]
+        return device_map(self.device_seed, kind, capture.photodiode, (channels, height, width), values.device)
 
 
 def pixel_of(setting: CameraSetting, capture: CaptureSetting) -> Pixel:
@@ -352,13 +362,6 @@ def _kernel(device_type: str) -> Any:
 
         return camera_cpu
     return camera_reference
-
-
-@lru_cache(maxsize=8)
-def _device_map(device_seed: int, purpose: str, elements: int, device: torch.device) -> torch.Tensor:
-    """(elements,) float32 of unit standard deviation, fixed for one specimen of the camera."""
-    first = torch.zeros(1, dtype=torch.int64, device=device)
-    return noise_field(stream_key(device_seed, "device", purpose), first, 0, elements)[0]
 
 
 class _StraightThrough(torch.autograd.Function):
