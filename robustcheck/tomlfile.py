@@ -37,11 +37,13 @@ def read_toml(path: Path, record: type[Record] | Mapping[str, type[Record]]) -> 
         FileFormatError: the file cannot be read, is over 1 MiB, is no TOML, or a field is not what it should be.
     """
     try:
-        if path.exists() and not path.is_file():
+        if not path.exists():
+            raise FileFormatError(f"{path}: cannot be read: expected a TOML file, got no file of this name")
+        if not path.is_file():
             raise FileFormatError(f"{path}: expected a file, got a folder, pipe or device")
         if path.stat().st_size > MAX_BYTES:
             raise FileFormatError(f"{path}: expected a TOML file under 1 MiB, got {path.stat().st_size} bytes")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows may begin a file with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise FileFormatError(f"{path}: cannot be read as text: {error}") from error
     try:

@@ -13,9 +13,9 @@ from robustcheck.sensing.camera import camera_setting, codes
 from robustcheck.sensing.camera_ep import (
     bits_at_ep,
     capture_at,
-    ep_range,
     error_probability_at,
     exposure_at_ep,
+    exposure_reach,
     gain_at_ep,
     mean_ep,
     reading,
@@ -70,7 +70,7 @@ def test_bits_where_half_of_the_codes_change(part, expected, tolerance):
 
 
 def test_imx477_by_its_measured_gain():
-    assert ep_range(IMX477)[0] == pytest.approx(0.72, abs=5e-3)
+    assert exposure_reach(IMX477).low == pytest.approx(0.72, abs=5e-3)
     assert bits_at_ep(IMX477, 0.5, exposure=0.5) == pytest.approx(6.66, abs=5e-3)
 
 
@@ -222,7 +222,8 @@ def test_a_reading_is_of_a_flat_field_at_white():
 @pytest.mark.parametrize("bits", [6, 8, 12])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.99])
 def test_the_exposure_at_an_ep_has_it(bits, share):
-    low, high = ep_range(IMX477, bits=bits)
+    reach = exposure_reach(IMX477, bits=bits)
+    low, high = reach.low, reach.high
     ep = low + share * (high - low)
     exposure = exposure_at_ep(IMX477, ep, bits=bits)
     assert 0 < exposure < 1
@@ -243,7 +244,8 @@ def test_the_range_reaches_to_the_largest_ep(gain, bits):
     profile = with_settings(IMX477, {"gain_dn_per_e": gain})
     setting = camera_setting(profile, exposure=1, bits=bits)
     ep = error_probability_at(setting, np.linspace(0, 1, 20_001) * setting.white_e)
-    assert ep_range(profile, bits=bits) == pytest.approx((ep[0], ep.max()), abs=1e-4)
+    reach = exposure_reach(profile, bits=bits)
+    assert (reach.low, reach.high) == pytest.approx((ep[0], ep.max()), abs=1e-4)
 
 
 def test_an_ep_out_of_reach_names_the_range():
@@ -254,7 +256,7 @@ def test_an_ep_out_of_reach_names_the_range():
     with pytest.raises(UsageError, match=r"got 0\.9999"):
         exposure_at_ep(IMX477, 0.9999)
     with pytest.raises(UsageError, match="in the dark"):
-        exposure_at_ep(IMX477, ep_range(IMX477)[0])
+        exposure_at_ep(IMX477, exposure_reach(IMX477).low)
     with pytest.raises(
         UsageError, match=r"at exposure 0\.5: expected an EP from .* bit\) to .* \(at 16 bit\), got 0\.99999"
     ):
@@ -268,7 +270,7 @@ def test_an_ep_out_of_reach_names_the_range():
 
 def test_an_ep_that_the_curve_jumps_over_is_refused():
     no_black = camera(8000, 3.0)
-    dark, _ = ep_range(no_black)
+    dark = exposure_reach(no_black).low
     with pytest.raises(InvalidValueError, match="jumps from"):
         exposure_at_ep(no_black, 1.3 * dark)
 
@@ -324,7 +326,7 @@ def test_several_captures_are_inverted_before_the_first_hand_over():
     profile = with_settings(load_sensor("camera-ov-split-pixel"), {"gain_dn_per_e": 0.2})
     setting = camera_setting(profile, exposure=1)
     hand_over = profile.hdr.hand_over.value * 5390 / setting.white_e
-    assert ep_range(profile)[1] < 0.98 < error_probability_at(setting, 0.9 * setting.white_e)
+    assert exposure_reach(profile).high < 0.98 < error_probability_at(setting, 0.9 * setting.white_e)
     assert 0.5 * hand_over < exposure_at_ep(profile, 0.965) < hand_over
     with pytest.raises(UsageError, match="the first hand-over"):
         exposure_at_ep(profile, 0.98)

@@ -203,6 +203,8 @@ def test_a_new_profile_overwrites_nothing_unless_told(tmp_path: Path) -> None:
     [
         (("mine", "--kind", "lidar", "--from", "camera-imx477"), "expected a lidar, got camera-imx477"),
         (("Mine",), "new profile 'Mine': name: .*use lower case"),
+        (("camera-imx477",), "new profile 'camera-imx477': expected a name of its own, .* such as my-camera-imx477"),
+        (("lidar-vlp16", "--kind", "lidar", "--force"), "got that of a shipped profile"),
         (("mine", "--from", "camera-imx4777"), "did you mean 'camera-imx477'"),
         (("mine", "-o", "mine.txt"), r"expected a file that ends in \.toml, got 'mine\.txt'"),
     ],
@@ -214,6 +216,22 @@ def test_what_cannot_be_started_is_refused(
     with pytest.raises(UsageError, match=message):
         raise run("new", *arguments, check=False).exception  # type: ignore[misc]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    text = new_profile("mine", load_sensor("adc-8bit"))
+    path.write_text(text, encoding="utf-8-sig")
+    assert load_sensor(path).name == "mine"
+    path.write_text(text.replace('unit = "bit"', 'unit = "byte"'), encoding="utf-8-sig")
+    line = next(number for number, line in enumerate(text.splitlines(), start=1) if line.startswith("bits"))
+    with pytest.raises(UsageError, match=rf"mine\.toml, line {line}: field bits: expected the unit 'bit'"):
+        load_sensor(path)
+
+
+def test_a_profile_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.toml: cannot be read: expected a TOML file, got no file of this name"):
+        load_sensor(tmp_path / "none.toml")
 
 
 def test_every_number_of_every_record_is_explained() -> None:

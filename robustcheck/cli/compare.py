@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -39,7 +40,20 @@ def _training_options(command: Any) -> Any:
             default="matched",
             show_default=True,
             metavar="matched|mixed|EP",
-            help="Noise to train under: a network for each EP, one over all of them, or one at this EP.",
+            help="Noise to train under: a network for each operating point, one over all of them, or one at this EP, "
+            "which a LIDAR has not.",
+        ),
+        click.option(
+            "--train-exposure",
+            type=click.FloatRange(0, 1, min_open=True),
+            metavar="SHARE",
+            help="Of a camera: train one network at this exposure, and test it at every operating point.",
+        ),
+        click.option(
+            "--train-signal",
+            type=click.FloatRange(0, 1, min_open=True),
+            metavar="SHARE",
+            help="Of a LIDAR: the same at this signal.",
         ),
         click.option("--epochs", type=click.IntRange(1), default=30, show_default=True),
         click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True),
@@ -103,7 +117,7 @@ def compare(context: click.Context, /, model: str, **params: Any) -> int:
     stated = base_study(params, model)
     training: dict[str, Any] = {
         "mode": params["train"],
-        "train_ep": _train_ep(params["train_ep"]),
+        "train_ep": _train_ep(params),
         "tuning_seeds": params["lr_seeds"],
         **{key: params[key] for key in ("epochs", "batch_size", "optimizer", "schedule", "weight_decay", "patience")},
     }
@@ -115,10 +129,26 @@ def compare(context: click.Context, /, model: str, **params: Any) -> int:
     return run_and_report(params, Study.create(**stated))
 
 
-def _train_ep(text: str) -> str | float:
+def _train_ep(params: Mapping[str, Any]) -> str | float:
+    """What networks are trained at: `matched`, `mixed`, an EP, `exposure=SHARE` or `signal=SHARE`."""
+    text = params["train_ep"]
+    shares = {axis: params[f"train_{axis}"] for axis in ("exposure", "signal") if params[f"train_{axis}"] is not None}
+    if len(shares) + (text != "matched") > 1:
+        raise UsageError("expected one of --train-ep, --train-exposure and --train-signal, got several; leave one")
+    for axis, share in shares.items():
+        return f"{axis}={share!r}"
     if text in ("matched", "mixed"):
-        return text
+        return str(text)
     try:
-        return float(text)
+        ep = float(text)
     except ValueError as error:
         raise UsageError(f"--train-ep: expected matched, mixed or an error probability, got {text!r}") from error
+    from robustcheck.sensing.profile import load_sensor
+
+    for profile in map(load_sensor, params["sensors"]):
+        if profile.kind == "lidar":
+            raise UsageError(
+                f"--train-ep: expected matched or mixed with {profile.name}, a LIDAR, which has a signal and no EP, "
+                f"got {text}; use --train-signal"
+            )
+    return ep

@@ -12,6 +12,14 @@ from robustcheck.errors import UsageError
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 DEFAULT_EPS = ("0.2:0.8:4",)
+_AXES = {
+    "converter": "a converter: --ep",
+    "camera": "a camera: --exposure or --ep",
+    "lidar": "a LIDAR: --signal",
+}
+_SHARED = (
+    "--ep, within what each camera reaches (robustcheck sensors ep NAME --at-ep EP says so), or a run for each kind"
+)
 
 
 def _parse_settings(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, float]:
@@ -181,9 +189,10 @@ def operating_points(params: Mapping[str, Any], names: tuple[str, ...]) -> tuple
     if not any(points.values()):
         profiles = [load_sensor(name) for name in names]
         if len({profile.kind for profile in profiles}) > 1:
+            got = ", ".join(f"{profile.name} ({_AXES[profile.kind]})" for profile in profiles)
+            shared = "a run for each kind" if any(profile.kind == "lidar" for profile in profiles) else _SHARED
             raise UsageError(
-                f"--sensor: expected sensors of one kind where no operating point is given, got {', '.join(names)}; "
-                "give --ep, which converters and cameras share, or take a run for each kind"
+                f"--sensor: expected sensors of one kind where no operating point is given, got {got}; give {shared}"
             )
         for profile in profiles:
             if isinstance(profile, ConverterProfile):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,28 @@ from robustcheck.cli.sensor_options import set_option
 from robustcheck.errors import UsageError
 
 if TYPE_CHECKING:
+    from robustcheck.sensing.camera_profile import CameraProfile
+    from robustcheck.sensing.ep_search import Reach
     from robustcheck.sensing.operating_point import Reading
     from robustcheck.sensing.sensor import Sensor
 
 _NAMED = 9
 _NOISES = click.Choice(["gaussian", "uniform", "laplace"])
-_OF_CONVERTERS = {"sigma": "--sigma", "noise": "--noise", "definition": "--definition"}
+_KINDS = {"converter": "a converter", "camera": "a camera", "lidar": "a LIDAR"}
+_OF_KIND = {
+    "exposures": ("--exposure", "camera"),
+    "wanted": ("--at-ep", "camera"),
+    "signals": ("--signal", "lidar"),
+    "ep": ("--ep", "converter"),
+    "sigma": ("--sigma", "converter"),
+    "noise": ("--noise", "converter"),
+    "definition": ("--definition", "converter"),
+}
+_ASKED_BY = {
+    "converter": "no light decides its noise: use --ep or --sigma",
+    "camera": "its noise is its own: use --exposure, and --at-ep for the way back",
+    "lidar": "its noise is its own: use --signal",
+}
 
 
 def _converter_options(command: Any) -> Any:
@@ -72,31 +88,24 @@ def ep(context: click.Context, /, name: str | None, as_json: bool, **params: Any
       robustcheck sensors ep --bits 4 --ep 0.5
       robustcheck sensors ep --ep 0.5 --sigma 0.05 --definition adc
     """
-    typed = {
-        key
-        for key, value in params.items()
-        if value and context.get_parameter_source(key) is click.core.ParameterSource.COMMANDLINE
-    }
+    typed = {key for key in params if context.get_parameter_source(key) is click.core.ParameterSource.COMMANDLINE}
     if name is None:
-        _refuse(
-            typed, {"exposures": "--exposure", "signals": "--signal", "wanted": "--at-ep", "settings": "--set"}, "NAME"
-        )
+        strange = [option for key, (option, kind) in _OF_KIND.items() if key in typed and kind != "converter"]
+        strange += ["--set"] if "settings" in typed else []
+        if strange:
+            raise UsageError(f"{', '.join(strange)}: expected NAME, the sensor that is meant, got none; give one")
         _converter(params, as_json)
         return
     from robustcheck.sensing.sensor import sensor
 
     bound = sensor(name, bits=params["bits"], steps=params["steps"], settings=params["settings"])
+    _check_options(bound, typed)
     if bound.kind == "converter":
-        _refuse(typed, {"exposures": "--exposure", "signals": "--signal", "wanted": "--at-ep"}, "a camera or LIDAR")
+        if (params["ep"] is None) == (params["sigma"] is None):
+            got = "none" if params["ep"] is None else "both"
+            raise UsageError(f"{name}: expected --ep or --sigma, got {got}; give one, and the other follows")
         _converter({**params, "bits": None, "steps": bound.steps}, as_json)
         return
-    if "ep" in typed:
-        raise UsageError(f"--ep: expected --at-ep with {bound.profile.name}, which has an EP of its own; use that")
-    _refuse(typed, _OF_CONVERTERS, "a converter, or no NAME")
-    if bound.kind == "lidar":
-        _refuse(typed, {"exposures": "--exposure", "wanted": "--at-ep"}, "a camera")
-    else:
-        _refuse(typed, {"signals": "--signal"}, "a LIDAR")
     _points(bound, params, as_json)
 
 
@@ -110,7 +119,7 @@ def ep(context: click.Context, /, name: str | None, as_json: bool, **params: Any
     metavar="FILE",
     help="A file whose name ends in .png or .svg.",
 )
-@click.option("--bits", type=float, help="Resolution of a camera, 1 to 16 bits; its own if not given.")
+@click.option("--bits", type=float, help="Resolution of a camera or converter, 1 to 16 bits; its own if not given.")
 @set_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plot(name: str, out: Path, bits: float | None, settings: Mapping[str, float], as_json: bool) -> None:
@@ -134,28 +143,33 @@ def plot(name: str, out: Path, bits: float | None, settings: Mapping[str, float]
     from robustcheck.reporting.drawing import save
     from robustcheck.reporting.sensor_charts import sensor_figure
 
-    save(sensor_figure(bound.profile, bits=bound.bits if bound.kind == "camera" else None), out)
+    save(sensor_figure(bound.profile, bits=None if bound.kind == "lidar" else bound.bits), out)
     click.echo(json.dumps({"file": str(out), "sensor": bound.key}) if as_json else f"wrote {out}")
 
 
-def _refuse(typed: set[str], options: Mapping[str, str], belongs_to: str) -> None:
-    given = [option for key, option in options.items() if key in typed]
-    if given:
-        raise UsageError(f"{', '.join(given)}: expected {belongs_to} with it; give one, or leave it out")
+def _check_options(bound: Sensor, typed: set[str]) -> None:
+    """UsageError for options of another kind of sensor."""
+    strange = {option: kind for key, (option, kind) in _OF_KIND.items() if key in typed and kind != bound.kind}
+    if strange:
+        expected = " or ".join(_KINDS[kind] for kind in dict.fromkeys(strange.values()))
+        got = f"{bound.profile.name}, {_KINDS[bound.kind]}"
+        raise UsageError(f"{', '.join(strange)}: expected {expected}, got {got}; {_ASKED_BY[bound.kind]}")
 
 
 def _converter(params: Mapping[str, Any], as_json: bool) -> None:
     """Any two of error probability, noise scale and resolution give the third."""
     from robustcheck.sensing import error_probability as convert
+    from robustcheck.sensing.sensor import whole_steps
 
     ep, sigma, bits, steps = (params[key] for key in ("ep", "sigma", "bits", "steps"))
     noise, definition = params["noise"], params["definition"]
     if bits is not None and steps is not None:
         raise UsageError("expected --bits or --steps, got both; leave one out")
-    resolution: float | None = convert.steps_of_bits(bits) if bits is not None else steps
+    resolution: float | None = whole_steps(bits) if bits is not None else steps
     given = [name for name, value in (("--ep", ep), ("--sigma", sigma), ("--bits", resolution)) if value is not None]
     if len(given) != 2:
-        raise UsageError(f"expected two of --ep, --sigma and --bits (or --steps), got {', '.join(given) or 'none'}")
+        got = ", ".join(given) or "none"
+        raise UsageError(f"expected two of --ep, --sigma and --bits (or --steps), got {got}; the third follows")
     if resolution is None:
         resolution = convert.steps_for(ep, sigma, noise=noise, definition=definition)
     elif sigma is None:
@@ -244,31 +258,47 @@ def _facts(bound: Sensor, reading: Reading) -> dict[str, float | None]:
 
 
 def _where(bound: Sensor, wanted: float, readings: list[tuple[str, Reading]]) -> dict[str, Any]:
-    """The exposure where an EP happens at this resolution; and at the exposures given, the bits and the gain."""
+    """The exposure where an EP happens at this resolution; and at the exposures given, the bits and the gain.
+
+    UsageError if it happens nowhere; the message says what each of them reaches.
+    """
     from robustcheck.sensing import camera_ep
     from robustcheck.sensing.camera_profile import CameraProfile
     from robustcheck.sensing.error_probability import check_ep
 
-    profile = bound.profile
+    profile, bits = bound.profile, bound.bits
     assert isinstance(profile, CameraProfile)
     check_ep(wanted)
-
-    def solved(solve: Any, **settings: Any) -> dict[str, Any]:
-        try:
-            return {"value": solve(profile, wanted, **settings)}
-        except UsageError as error:
-            return {"value": None, "why": str(error)}
-
-    found: dict[str, Any] = {"ep": wanted, "exposure": solved(camera_ep.exposure_at_ep, bits=bound.bits)}
+    found: dict[str, Any] = {
+        "ep": wanted,
+        "exposure": _sought(profile, wanted, camera_ep.exposure_at_ep, camera_ep.exposure_reach, bits=bits),
+    }
+    ways = {f"exposure, at {bits:g} bits": found["exposure"]}
     for text, reading in readings:
-        found.setdefault("at", []).append(
-            {
-                "point": text,
-                "bits": solved(camera_ep.bits_at_ep, exposure=reading.exposure),
-                "gain_dn_per_e": solved(camera_ep.gain_at_ep, exposure=reading.exposure, bits=bound.bits),
-            }
-        )
+        at = {"exposure": reading.exposure}
+        by_bits = _sought(profile, wanted, camera_ep.bits_at_ep, camera_ep.bits_reach, **at)
+        by_gain = _sought(profile, wanted, camera_ep.gain_at_ep, camera_ep.gain_reach, **at, bits=bits)
+        ways |= {f"bits, at exposure {text}": by_bits, f"gain, at exposure {text} and {bits:g} bits": by_gain}
+        found.setdefault("at", []).append({"point": text, "bits": by_bits, "gain_dn_per_e": by_gain})
+    if all(way["value"] is None for way in ways.values()):
+        reached = "".join(f"\n  by {way}: {answer['why']}" for way, answer in ways.items())
+        more = "" if readings else ", or add --exposure, where bits and gain are moved too"
+        expected = f"an EP that {profile.name} has somewhere"
+        raise UsageError(f"--at-ep: expected {expected}, got {wanted:g}; use one of these{more}:{reached}")
     return found
+
+
+def _sought(
+    profile: CameraProfile, wanted: float, solve: Callable[..., float], reach_of: Callable[..., Reach], **at: Any
+) -> dict[str, Any]:
+    """The value that gives the EP, or None and why."""
+    try:
+        reach = reach_of(profile, **at)
+        if reach.low <= wanted <= reach.high:
+            return {"value": solve(profile, wanted, **at)}
+    except UsageError as error:
+        return {"value": None, "why": str(error)}
+    return {"value": None, "why": f"it gives EP {reach}"}
 
 
 def _print_points(bound: Sensor, readings: list[tuple[str, Reading]]) -> None:
@@ -299,7 +329,7 @@ def _print_points(bound: Sensor, readings: list[tuple[str, Reading]]) -> None:
 
 def _print_where(wanted: float, found: Mapping[str, Any]) -> None:
     def said(answer: Mapping[str, Any], unit: str) -> str:
-        return str(answer["why"]) if answer["value"] is None else f"{answer['value']:.4g}{unit}"
+        return f"none: {answer['why']}" if answer["value"] is None else f"{answer['value']:.4g}{unit}"
 
     click.echo(f"EP {wanted:g} at exposure: {said(found['exposure'], '')}")
     for each in found.get("at", []):

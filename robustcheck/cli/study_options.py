@@ -92,7 +92,7 @@ def run_options(default_out: str, default_jobs: Callable[[], int] | int) -> Call
                 help="Also write the study as a file that says the same as these options.",
             ),
             click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, and nothing else."),
-            click.option("-q", "--quiet", is_flag=True, help="No progress."),
+            click.option("-q", "--quiet", is_flag=True, help="No progress and no notes."),
         )
 
     return add
@@ -151,12 +151,15 @@ def base_study(params: Mapping[str, Any], model: str) -> dict[str, Any]:
 
 
 def states_a_study(model: str) -> bool:
-    """Whether MODEL is a study file; the recipe of a swapped model ends in .toml as well."""
+    """Whether MODEL is a study file, which the recipe of a swapped model is not; UsageError where there is no file."""
     if not model.endswith(".toml"):
         return False
     try:
         with Path(model).open("rb") as file:
             return _SWAPPED not in file.read(4096)
+    except FileNotFoundError as error:
+        expected = "the file of a study or the recipe of a swapped model"
+        raise UsageError(f"{model}: cannot be read: expected {expected}, got no file of this name") from error
     except OSError:
         return True
 
@@ -206,7 +209,7 @@ def run_and_report(params: Mapping[str, Any], study: Study) -> int:
             command=shlex.join(["robustcheck", *sys.argv[1:]]),
         )
     written = write_report(report, out, charts=params["charts"])
-    for note in report.data.notes:
+    for note in () if params["quiet"] else report.data.notes:
         click.echo(f"note: {note}", err=True)
     if params["as_json"]:
         click.echo(report.to_json(), nl=False)

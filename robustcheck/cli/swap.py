@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from robustcheck.study.delivery import Delivered
 
 FORMS = (".onnx", ".toml")
+_OF_TRAINING = ("epochs", "batch_size", "rates", "seed", "device", "flip", "random_crop_padding")
+_OF_MEASURING = (
+    "split_seed", "max_samples", "resize", "crop", "sensors", "settings", "device_seed", "bits", "steps", "eps",
+    "exposures", "signals", "vary", "noise", "placement", "form", "range", "draws", "precision",
+)  # fmt: skip
 
 
 def _swap_options(command: Any) -> Any:
@@ -97,7 +102,7 @@ def _swap(model: str, params: dict[str, Any]) -> None:
     names = None if params["classes"] is None else read_class_names(params["classes"])
     given = {key: params[key] for key in ("weights", "mean", "std", "input_range", "layout", "channel_order")}
     data = None
-    _check_training_options(params)
+    _check_idle_options(params)
     if params["train"] != "none" or params["data"]:
         study, data = _study(params, model)
         names = data.classes
@@ -133,36 +138,25 @@ def _out(out: Path, form: str | None) -> Path:
         raise UsageError(f"--out {out}: expected a folder that can be written, got {error.strerror}") from error
 
 
-def _check_training_options(params: dict[str, Any]) -> None:
-    """Raise UsageError for options of the training that would do nothing."""
+def _check_idle_options(params: dict[str, Any]) -> None:
+    """UsageError that lists every option that would do nothing, for want of training or of data."""
     if params["train"] != "none":
         return
     context = click.get_current_context()
-    given = [
-        option
-        for option, name in (
-            ("--epochs", "epochs"),
-            ("--batch-size", "batch_size"),
-            ("--lr", "rates"),
-            ("--seed", "seed"),
-        )
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    ]
-    if not params["data"]:
-        given += [
-            option
-            for option, name in (
-                ("--ep", "eps"),
-                ("--exposure", "exposures"),
-                ("--signal", "signals"),
-                ("--sensor", "sensors"),
-                ("--set", "settings"),
-                ("--precision", "precision"),
-            )
-            if params[name]
-        ]
-    if given:
-        raise UsageError(f"{', '.join(given)}: expected --train finetune or scratch with it, got no training; add it")
+    typed = {
+        str(parameter.name): parameter.opts[-1]
+        for parameter in context.command.params
+        if context.get_parameter_source(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE
+    }
+    training = [option for name, option in typed.items() if name in _OF_TRAINING]
+    measuring = [] if params["data"] else [option for name, option in typed.items() if name in _OF_MEASURING]
+    wrong = []
+    if training:
+        wrong.append(f"{', '.join(training)}: expected --train finetune or scratch, got no training")
+    if measuring:
+        wrong.append(f"{', '.join(measuring)}: expected --data to measure with, or --train, got neither")
+    if wrong:
+        raise UsageError("; ".join(wrong) + "; add what is missing, or leave them out")
 
 
 def _study(params: dict[str, Any], model: str) -> tuple[Any, Any]:
@@ -176,7 +170,8 @@ def _study(params: dict[str, Any], model: str) -> tuple[Any, Any]:
     stated = base_study(params, model) | {"activations": [params["activation"]], "training": policy, "seeds": 1}
     study = Study.create(**stated)
     if len(study.sensors) != 1:
-        raise UsageError("--sensor: expected one sensor at one resolution to train under, got several; leave one")
+        got = ", ".join(choice.bind().key for choice in study.sensors)
+        raise UsageError(f"--sensor, --bits: expected one sensor at one resolution, got {got}; leave one")
     return study, load_data_from(params, default=study.data.spec, class_names=study.data.classes)
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from robustcheck.networks.loading import Model
 
 _MAX_BYTES: Final = 2**24
+_RANGE_CHANNELS: Final = 2
+"""Channels of a LIDAR's range images, range and intensity; photographs have 1 or 3."""
 _TASK: Final = "robustcheck does image classification only for now"
 
 
@@ -26,13 +28,20 @@ def check_fit(model: Model, dataset_shape: tuple[int, int, int], dataset_classes
         dataset_classes: names of the classes.
 
     Raises:
-        ModelError: the network does not take images of this shape, gives no (n, classes) logits, gives another number
+        ModelError: the network is for range images and the data are not, or the other way round; it takes no images of
+            this shape, gives no (n, classes) logits, gives another number
             of classes, or names the same classes in another order.
 
     >>> from robustcheck.networks.loading import load_model
     >>> check_fit(load_model("torchvision:squeezenet1_1", classes=2), (3, 32, 32), ("cat", "dog"))
     """
     stated = model.input.shape
+    if stated is not None and (stated[0] == _RANGE_CHANNELS) != (dataset_shape[0] == _RANGE_CHANNELS):
+        data = "lidar-scenes" if stated[0] == _RANGE_CHANNELS else "digits or folder:PATH"
+        raise ModelError(
+            f"{model.origin}: expected {_kind(stated)} of shape {stated}, got {_kind(dataset_shape)} of shape "
+            f"{dataset_shape}; use such data (--data {data}), or a network for {_kind(dataset_shape)}"
+        )
     if model.runtime is not None and stated is not None and stated != dataset_shape:
         size = "×".join(map(str, stated[1:])).replace("×", "x")
         remedy = f"use --resize {size}" if stated[0] == dataset_shape[0] else "use data with as many channels"
@@ -113,6 +122,10 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     if len(lines) < 2:
         raise FileFormatError(f"{path}: expected two or more class names, one a line, got {len(lines)}")
     return tuple(lines)
+
+
+def _kind(shape: tuple[int, int, int]) -> str:
+    return "range images (range, intensity)" if shape[0] == _RANGE_CHANNELS else "images in grey or colour"
 
 
 def _forward(model: Model, shape: tuple[int, int, int]) -> object:

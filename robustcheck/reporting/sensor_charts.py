@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -28,6 +29,7 @@ from robustcheck.sensing.lidar_returns import (
 from robustcheck.sensing.profile import SensorProfile
 
 _WIDTH, _HEIGHT = 560, 340
+_LETTERS: Final = 110  # of a line of the heading, over each chart in a row
 _DEPTHS: Final = (4.0, 6.0, 8.0, 10.0, 12.0)
 _REFLECTORS: Final = (0.1, 0.8)
 _MANY_DECADES: Final = 3
@@ -96,11 +98,34 @@ def sensor_charts(profile: SensorProfile, bits: float | None = None) -> dict[str
 
 
 def sensor_figure(profile: SensorProfile, bits: float | None = None) -> Any:
-    """All charts of a profile in one drawing, two in a row; arguments and errors are those of `sensor_charts`."""
-    charts = sensor_charts(profile, bits).values()
-    return alt.concat(*charts, columns=2, spacing={"row": 50, "column": 40}).resolve_scale(
-        color="independent", strokeDash="independent"
+    """All charts of a profile in one drawing, two in a row, under its title and what in it is assumed.
+
+    Arguments and errors are those of `sensor_charts`.
+    """
+    charts = tuple(sensor_charts(profile, bits).values())
+    columns = min(2, len(charts))
+    own = bits is None or steps_of_bits(bits) == profile.steps
+    heading = alt.Title(
+        profile.title + ("" if own else f", at {number(bits)} bits"),
+        subtitle=textwrap.wrap(_assumed(profile), columns * _LETTERS),
+        anchor="start",
+        fontSize=18,
+        subtitleFontSize=12,
+        offset=20,
     )
+    return (
+        alt.concat(*charts, columns=columns, spacing={"row": 50, "column": 40})
+        .resolve_scale(color="independent", strokeDash="independent")
+        .properties(title=heading)
+    )
+
+
+def _assumed(profile: SensorProfile) -> str:
+    """How many of the numbers behind the charts are assumed, and which."""
+    if not profile.assumed:
+        return "No number of it is assumed."
+    counted = f"{len(profile.assumed)} of its {len(profile.numbers)} numbers are assumed, having no source"
+    return f"{counted}: {', '.join(profile.assumed)}."
 
 
 def _photon_transfer(profile: CameraProfile, bits: float | None) -> Any:

@@ -16,7 +16,6 @@ clipped Poisson–Gauss sum elsewhere; they meet within 1e-3. Companding comes a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -27,6 +26,8 @@ import torch
 from robustcheck.errors import InvalidValueError, UnknownNameError, UsageError
 from robustcheck.sensing.camera import CameraSetting, CaptureSetting, camera_setting
 from robustcheck.sensing.camera_profile import CameraProfile
+from robustcheck.sensing.clipped_poisson import exceedance
+from robustcheck.sensing.ep_search import Moved, Reach, last_rise, reach_of, root
 from robustcheck.sensing.error_probability import DEFINITIONS, MAX_BITS, Definition, check_ep, error_probability
 from robustcheck.sensing.hdr import hand_over_dn
 from robustcheck.sensing.operating_point import Reading
@@ -40,10 +41,6 @@ _GAUSSIAN_WELL: Final = 0.9
 _GAUSSIAN_ROOM: Final = 4.0  # standard deviations below the well, which a small well has not at 90 %
 _GAUSSIAN_SIGMA_DN: Final = 0.5
 _GAUSSIAN_SPREAD_E: Final = 0.5
-
-_TAIL: Final = 8.0  # normal deviates beyond which nothing is left in float64
-_LEAST_SPREAD_E: Final = 1e-6  # stands for no noise after the well
-_JUMP: Final = 2e-3  # of EP, above which a root is no solution but a step over one
 
 
 def temporal_noise_e(capture: CaptureSetting, mu_e: npt.ArrayLike, row_noise_e: float) -> Array:
@@ -146,7 +143,7 @@ def _error_probability(setting: CameraSetting, capture: CaptureSetting, mu: Arra
     low, high = level[rest] - beyond, level[rest]
 
     def exceeds(thresholds: Array) -> tuple[Array, Array]:
-        return _exceedance(thresholds, mean[rest], spread, capture.full_well_e)
+        return exceedance(thresholds, mean[rest], spread, capture.full_well_e)
 
     if definition == "centre":
         above = exceeds(high + 0.5 / gain)[0]
@@ -156,42 +153,6 @@ def _error_probability(setting: CameraSetting, capture: CaptureSetting, mu: Arra
         below = 1 - (exceeds(low - 1 / gain)[1] - exceeds(low)[1]) * gain
     ep[rest] = np.clip(upwards[rest] * above + downwards[rest] * below, 0, 1)
     return ep
-
-
-def _exceedance(thresholds: Array, mean: Array, spread: float, well: float) -> tuple[Array, Array]:
-    """P(Y > a) and E[max(Y − a, 0)] of Y = min(N, well) + spread · Z, N ~ Poisson(mean), Z standard normal.
-
-    Only electron counts within `_TAIL` spreads of a threshold a need the normal law: fewer are below it for certain,
-    more are above, and a partial mean of a Poisson law is one of its probabilities, Σ n P(n) over n > k being
-    mean · P(N > k − 1).
-    """
-    from scipy.special import gammainc, gammaln, ndtr, xlogy
-
-    def more_than(count: Array) -> Array:
-        return np.where(count < 0, 1.0, gammainc(np.maximum(count, 0) + 1, mean))
-
-    spread = max(spread, _LEAST_SPREAD_E)
-    reach = math.ceil(_TAIL * spread) + 1
-    last = np.full(mean.shape, math.ceil(well) - 1.0)
-    nearest = np.floor(thresholds)
-    counts = nearest[:, None] + np.arange(-reach, reach + 1.0)
-    held = np.maximum(counts, 0)
-    weights = np.exp(xlogy(held, mean[:, None]) - mean[:, None] - gammaln(held + 1))
-    weights[(counts < 0) | (counts > last[:, None])] = 0
-    full = more_than(last)
-    top = np.minimum(nearest + reach, last)
-    surely = more_than(top) - full
-
-    def beyond(distance: Array) -> tuple[Array, Array]:
-        z = distance / spread
-        probability = ndtr(z)
-        return probability, distance * probability + spread * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-
-    near, near_excess = beyond(counts - thresholds[:, None])
-    at_well, at_well_excess = beyond(well - thresholds)
-    surely_excess = mean * (more_than(top - 1) - more_than(last - 1)) - thresholds * surely
-    probability = (weights * near).sum(axis=1) + surely + full * at_well
-    return probability, (weights * near_excess).sum(axis=1) + surely_excess + full * at_well_excess
 
 
 def reading(setting: CameraSetting) -> Reading:
@@ -244,18 +205,15 @@ def mean_ep(setting: CameraSetting, levels: npt.ArrayLike, weights: npt.ArrayLik
     return float(np.average(error_probability_at(setting, linear * setting.white_e), weights=weight))
 
 
-def ep_range(profile: CameraProfile, *, bits: float | None = None) -> tuple[float, float]:
-    """The limit of `ep_centre` towards the dark, and its largest value on the branch that `exposure_at_ep` inverts.
-
-    Args:
-        profile: the camera.
-        bits: resolution, 1 to 16; the profile's own where None.
+def exposure_reach(profile: CameraProfile, *, bits: float | None = None) -> Reach:
+    """What `exposure_at_ep` can be asked for, with the same arguments: the limit of `ep_centre` towards the dark,
+    and its largest value on the branch that is inverted.
 
     >>> from robustcheck.sensing.profile import load_sensor
-    >>> [round(ep, 1) for ep in ep_range(load_sensor("camera-imx477"), bits=10)]
-    [0.2, 1.0]
+    >>> str(exposure_reach(load_sensor("camera-imx477")))
+    '0.723 (in the dark) to 0.991 (at exposure 0.998)'
     """
-    return _branch(camera_setting(profile, exposure=1.0, bits=bits))[1:]
+    return _branch(camera_setting(profile, exposure=1.0, bits=bits))[1]
 
 
 def exposure_at_ep(profile: CameraProfile, ep: float, *, bits: float | None = None) -> float:
@@ -282,18 +240,16 @@ def exposure_at_ep(profile: CameraProfile, ep: float, *, bits: float | None = No
     """
     check_ep(ep)
     setting = camera_setting(profile, exposure=1.0, bits=bits)
-    peak, low, high = _branch(setting)
+    peak, reach = _branch(setting)
 
     def ep_of(electrons: float) -> float:
         return float(error_probability_at(setting, electrons))
 
     place = f"{profile.name} at {setting.bits:g} bits"
-    if not low < ep <= high:
-        where = f"at exposure {peak / setting.white_e:.3g}" + ", the first hand-over" * (len(setting.captures) > 1)
-        expected = f"an EP from {low:.3g} (in the dark) to {high:.3g} ({where})"
-        raise InvalidValueError(place, expected=expected, got=ep, remedy="use --bits, or --vary bits")
-    electrons = _root(ep_of, ep, (0.0, peak), place, "signal [electrons]")
-    return electrons / setting.white_e
+    if not reach.low < ep <= reach.high:
+        raise InvalidValueError(place, expected=f"an EP from {reach}", got=ep, remedy="use --bits, or --vary bits")
+    ends = (0.0, peak)
+    return root(Moved(ep_of, ends, place, "signal [electrons]"), ep, ends) / setting.white_e
 
 
 def bits_at_ep(profile: CameraProfile, ep: float, *, exposure: float) -> float:
@@ -309,18 +265,23 @@ def bits_at_ep(profile: CameraProfile, ep: float, *, exposure: float) -> float:
 
     Raises:
         InvalidValueError: no resolution gives this EP; the message names the range.
+        UsageError: the camera's companding is made for its own resolution.
 
     >>> from robustcheck.sensing.profile import load_sensor
     >>> round(bits_at_ep(load_sensor("camera-imx477"), 0.5, exposure=0.5), 2)
     6.66
     """
+    return last_rise(_moved_bits(profile, exposure), check_ep(ep))
 
-    def ep_of(bits: float) -> float:
-        setting = camera_setting(profile, exposure=exposure, bits=bits)
-        return float(error_probability_at(setting, setting.white_e))
 
-    grid = np.linspace(1, MAX_BITS, 8 * (MAX_BITS - 1) + 1).tolist()
-    return _last_rise(ep_of, check_ep(ep), grid, f"{profile.name} at exposure {exposure:g}", "bit")
+def bits_reach(profile: CameraProfile, *, exposure: float) -> Reach:
+    """What `bits_at_ep` can be asked for, with the same arguments.
+
+    >>> from robustcheck.sensing.profile import load_sensor
+    >>> str(bits_reach(load_sensor("camera-imx477"), exposure=0.1))
+    '0 (at 1 bit) to 0.998 (at 16 bit)'
+    """
+    return reach_of(_moved_bits(profile, exposure))
 
 
 def gain_at_ep(profile: CameraProfile, ep: float, *, exposure: float, bits: float | None = None) -> float:
@@ -345,9 +306,37 @@ def gain_at_ep(profile: CameraProfile, ep: float, *, exposure: float, bits: floa
     >>> round(gain_at_ep(load_sensor("camera-imx477"), 0.5, exposure=0.5), 4)
     0.0116
     """
+    return last_rise(_moved_gain(profile, exposure, bits), check_ep(ep))
+
+
+def gain_reach(profile: CameraProfile, *, exposure: float, bits: float | None = None) -> Reach:
+    """What `gain_at_ep` can be asked for, with the same arguments.
+
+    >>> from robustcheck.sensing.profile import load_sensor
+    >>> str(gain_reach(load_sensor("camera-imx477"), exposure=0.1))
+    '0 (at 4.69e-06 DN/electron) to 0.997 (at 4.69 DN/electron)'
+    """
+    return reach_of(_moved_gain(profile, exposure, bits))
+
+
+def _moved_bits(profile: CameraProfile, exposure: float) -> Moved:
+    if profile.hdr is not None and profile.hdr.companding is not None:
+        made_for = f"the companding is made for its own {profile.bits.value:g}"
+        raise UsageError(f"{profile.name}: expected bits that can be moved, but {made_for}; move the exposure")
+
+    def ep_of(bits: float) -> float:
+        setting = camera_setting(profile, exposure=exposure, bits=bits)
+        return float(error_probability_at(setting, setting.white_e))
+
+    grid = np.linspace(1, MAX_BITS, 8 * (MAX_BITS - 1) + 1).tolist()
+    return Moved(ep_of, grid, f"{profile.name} at exposure {exposure:g}", "bit")
+
+
+def _moved_gain(profile: CameraProfile, exposure: float, bits: float | None) -> Moved:
     setting = camera_setting(profile, exposure=exposure, bits=bits)
     if len(setting.captures) > 1:
-        raise UsageError(f"{profile.name}: expected a camera of one capture, got {len(setting.captures)}; vary bits")
+        count = len(setting.captures)
+        raise UsageError(f"{profile.name}: expected one capture, got {count}, each with its gain; move the exposure")
     capture = setting.captures[0]
 
     def ep_of(gain: float) -> float:
@@ -357,14 +346,15 @@ def gain_at_ep(profile: CameraProfile, ep: float, *, exposure: float, bits: floa
     most = (setting.max_code - 0.5 - setting.black_dn) / (setting.white_e + capture.dark_e)
     place = f"{profile.name} at exposure {exposure:g} and {setting.bits:g} bits"
     grid = np.geomspace(most * 1e-6, most * (1 - 1e-9), 100).tolist()
-    return _last_rise(ep_of, check_ep(ep), grid, place, "DN/electron")
+    return Moved(ep_of, grid, place, "DN/electron")
 
 
-def _branch(setting: CameraSetting) -> tuple[float, float, float]:
+def _branch(setting: CameraSetting) -> tuple[float, Reach]:
     """The branch that rises from the dark: its end [electrons of the first capture], and the EP at both ends."""
     peak = _peak_e(setting)
     low, high = error_probability_at(setting, [0.0, peak]).tolist()
-    return peak, low, high
+    where = f"at exposure {peak / setting.white_e:.3g}" + ", the first hand-over" * (len(setting.captures) > 1)
+    return peak, Reach(low, "in the dark", high, where)
 
 
 def _peak_e(setting: CameraSetting) -> float:
@@ -375,26 +365,3 @@ def _peak_e(setting: CameraSetting) -> float:
     shares = np.concatenate([np.geomspace(1e-6, 0.9, 200), np.linspace(0.9, 1, 101)])
     signals = np.append(top * shares, np.clip(last_code_e * (1 - 1e-9), 0, top))
     return float(signals[np.argmax(error_probability_at(setting, signals))])
-
-
-def _last_rise(ep_of: Callable[[float], float], ep: float, grid: Sequence[float], place: str, unit: str) -> float:
-    """The last place of a rising grid where `ep_of` rises through `ep`; InvalidValueError with the range if none."""
-    values = [ep_of(x) for x in grid]
-    rises = [i for i in range(len(grid) - 1) if values[i] <= ep < values[i + 1]]
-    if not rises:
-        (low, where_low), (high, where_high) = (extreme(zip(values, grid, strict=True)) for extreme in (min, max))
-        expected = f"an EP from {low:.3g} (at {where_low:.3g} {unit}) to {high:.3g} (at {where_high:.3g} {unit})"
-        raise InvalidValueError(place, expected=expected, got=ep, remedy="use another exposure")
-    return _root(ep_of, ep, (grid[rises[-1]], grid[rises[-1] + 1]), place, unit)
-
-
-def _root(function: Callable[[float], float], ep: float, ends: tuple[float, float], place: str, unit: str) -> float:
-    """Where a function that rises through `ep` between two ends has it; InvalidValueError if it jumps over it."""
-    from scipy.optimize import brentq
-
-    x = float(brentq(lambda x: function(x) - ep, *ends, xtol=1e-12 * ends[1], rtol=1e-12))
-    if abs(function(x) - ep) > _JUMP:
-        before, after = function(x * (1 - 1e-9)), function(x * (1 + 1e-9))
-        expected = f"an EP that is not passed over: it jumps from {before:.3g} to {after:.3g} at {x:.4g} {unit}"
-        raise InvalidValueError(place, expected=expected, got=ep, remedy="ask for one of the two")
-    return x

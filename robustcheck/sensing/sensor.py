@@ -20,6 +20,7 @@ Vary = Literal["exposure", "bits"]
 PLACEMENTS: Final[tuple[Placement, ...]] = get_args(Placement)
 RANGES: Final[tuple[Range, ...]] = get_args(Range)
 VARIED: Final[tuple[Vary, ...]] = get_args(Vary)
+_BITS_ROUNDED: Final = 0.005  # by which bits may miss a whole number of steps: half of their second decimal
 HALF_WELL: Final = 0.5
 """The exposure at which `vary` bits reads a camera unless another is named: EMVA 1288's usual 50 % of saturation."""
 
@@ -113,7 +114,8 @@ def sensor(
 
     Args:
         spec: a profile, its name or its path.
-        bits: override the resolution, 1 to 16 (p = 2^b − 1); not together with `steps`; not for a LIDAR.
+        bits: override the resolution, 1 to 16, as far as p = 2^b − 1 is whole to two decimals of b; not together with
+            `steps`; not for a LIDAR.
         steps: override the resolution as steps per unit, 1 to 65535.
         noise: gaussian, uniform or laplace; a camera or LIDAR has its own.
         form: aod (noise, clamp, quantise) or doa (clamp, quantise, noise), for a converter.
@@ -154,7 +156,7 @@ def sensor(
     _check_kind(profile, noise, form, placement, resolution=resolution, vary=vary)
     _check_moved(profile, resolution, vary, at_exposure, device_seed)
     if bits is not None:
-        steps = steps_of_bits(bits)
+        steps = whole_steps(bits)
     if steps is None:
         steps = profile.steps
     elif not (isinstance(steps, int) and 1 <= steps <= MAX_STEPS):
@@ -162,6 +164,24 @@ def sensor(
     named = tuple(sorted((name, float(value)) for name, value in settings.items()))
     at = check_share(at_exposure, "exposure")
     return Sensor(profile, steps, noise, form, placement, range, named, vary, at, device_seed)
+
+
+def whole_steps(bits: float) -> int:
+    """The steps p = 2^b − 1 of a resolution that names them: bits are never moved to those of other steps.
+
+    Raises:
+        InvalidValueError: bits are not in [1, 16], or lie between those of two numbers of steps.
+
+    >>> whole_steps(8), whole_steps(2.585)
+    (255, 5)
+    """
+    steps = steps_of_bits(bits)
+    if abs(bits_of_steps(steps) - bits) > _BITS_ROUNDED:
+        around = sorted((steps, steps - 1 if bits_of_steps(steps) > bits else steps + 1))
+        known = " or ".join(f"{p} ({bits_of_steps(p):.4g} bits)" for p in around)
+        expected = "those of a whole number of steps, 2^bits − 1"
+        raise InvalidValueError("bits", expected=expected, got=bits, remedy=f"use steps {known}")
+    return steps
 
 
 def _check_kind(

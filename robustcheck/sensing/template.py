@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from robustcheck.errors import UsageError
 from robustcheck.sensing.camera_profile import CameraProfile
-from robustcheck.sensing.profile import RECORDS, SensorProfile
+from robustcheck.sensing.profile import RECORDS, SensorProfile, sensor_names
 from robustcheck.sensing.quantity import Quantity, Table, Within
 from robustcheck.tomlfile import parse_record
 
@@ -88,12 +88,17 @@ def new_profile(name: str, start: SensorProfile) -> str:
         start: where its numbers come from.
 
     Raises:
-        UsageError: the name is not one that a profile can have.
+        UsageError: the name is not one that a profile can have, or that of a shipped one.
 
     >>> from robustcheck.sensing.profile import load_sensor
     >>> print(new_profile("my-adc", load_sensor("adc-8bit")).splitlines()[-1])
     bits = { value = 8, unit = "bit", kind = "exact", status = "assumed", source = "copied from adc-8bit" }
     """
+    if name in sensor_names():
+        raise UsageError(
+            f"new profile {name!r}: expected a name of its own, got that of a shipped profile, from which no report "
+            f"could tell it apart; use another, such as my-{name}"
+        )
     copied = start.model_copy(update={"name": name, "title": name, "description": ""})
     if isinstance(copied, CameraProfile):
         copied = copied.model_copy(update={"published": type(copied.published)()})

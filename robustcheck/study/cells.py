@@ -21,7 +21,7 @@ from robustcheck.sensing.channel import Channel
 from robustcheck.sensing.lidar_profile import LidarProfile
 from robustcheck.sensing.operating_point import OperatingPoint
 from robustcheck.sensing.sensor import Sensor
-from robustcheck.study.plan import NUMERICS, ModelChoice, Study, content_hash
+from robustcheck.study.plan import NUMERICS, ModelChoice, Study, TrainingPolicy, content_hash
 
 TUNING_SEED = 2**32
 """Seeds of learning-rate trials start here, so that no trial shares a random number with a network that is ranked."""
@@ -100,10 +100,23 @@ class LoadedStudy:
         """The activation found in each model."""
         return tuple(map(current_activation, self.sites))
 
+    def looks_at_sites(self, cell: Cell) -> bool:
+        """Whether the cell is also evaluated with noise at one site at a time."""
+        inside = self.sensors[cell.contestant.sensor].placement == "network"
+        return self.study.sensitivity and cell.purpose == "rank" and inside
+
+    def policy(self, purpose: Literal["tune", "rank"]) -> TrainingPolicy:
+        """How a cell's network is trained; the trials of learning rates may have fewer epochs."""
+        policy = self.study.training
+        if purpose == "rank" or policy.tuning_epochs is None:
+            return policy
+        return policy.model_copy(update={"epochs": policy.tuning_epochs})
+
     def hash(self, cell: Cell) -> str:
         """Content hash of all that decides the cell's numbers, the type of the device among it."""
         who = cell.contestant
-        policy = self.study.training.model_dump(mode="json", exclude={"learning_rates", "tuning_seeds", "train_ep"})
+        excluded = {"learning_rates", "tuning_seeds", "tuning_epochs", "train_ep"}
+        policy = self.policy(cell.purpose).model_dump(mode="json", exclude=excluded)
         # Only where it is asked for, so that cells made before it could be are still those of their study.
         precise = cell.purpose == "rank" and self.study.precision is not None
         return content_hash(
@@ -123,6 +136,7 @@ class LoadedStudy:
                 "seed": cell.seed,
                 "learning_rate": cell.learning_rate,
                 **({"precision": self.study.precision} if precise else {}),
+                **({"sensitivity": True} if self.looks_at_sites(cell) else {}),
             }
         )
 
@@ -190,14 +204,19 @@ def _checked(model: Model, data: Dataset) -> Model:
 
 
 def check_sees(sensor: Sensor, data: Dataset) -> None:
-    """UsageError unless the sensor can have made data of this kind: a camera images, a LIDAR range images."""
+    """UsageError unless the sensor can have made the data: a camera images, a LIDAR those of its beams."""
     if sensor.kind == "lidar" and data.modality != "range":
         remedy = "give range images, such as --data lidar-scenes, or a camera"
         raise UsageError(f"{sensor.profile.name} is a LIDAR: expected range images, got {data.name}; {remedy}")
-    if isinstance(sensor.profile, LidarProfile) and data.shape[1] != len(sensor.profile.elevation_deg.values):
-        beams = len(sensor.profile.elevation_deg.values)
-        remedy = "choose a LIDAR with as many beams as the data has rows"
-        raise UsageError(f"{sensor.profile.name}: expected range images of {beams} rows, got {data.shape[1]}; {remedy}")
+    if isinstance(sensor.profile, LidarProfile) and data.beams is not None:
+        difference = sensor.profile.beams.difference(data.beams)
+        if difference:
+            kind = data.spec.partition(":")[0]
+            named = "" if data.spec == kind else f", or name the one that took the data, {kind}:PART:PATH"
+            raise UsageError(
+                f"{sensor.profile.name}: expected the beams that {data.name} was seen with, {data.beams}, got "
+                f"{difference}; choose a LIDAR whose beams look there{named}"
+            )
     if sensor.kind == "camera" and data.modality != "image":
         remedy = "give images, such as --data digits, or a LIDAR such as lidar-vlp16"
         raise UsageError(
@@ -229,7 +248,8 @@ def _train_points(study: Study, sensor: Sensor) -> list[tuple[str, Points, Point
         return [(_short(point), (point,), (point,)) for point in found]
     if policy.train_ep == "mixed":
         return [("mixed", found, found)]
-    at = OperatingPoint("ep", policy.train_ep)
+    at = policy.train_point
+    assert at is not None
     _ = Channel(sensor, at).reading  # a LIDAR has no EP, and a camera may not reach this one
     return [(_short(at), (at,), found)]
 
@@ -262,6 +282,19 @@ def points(contestant: Contestant) -> dict[str, OperatingPoint | None]:
 def quantised_at(point: str, contestant: Contestant) -> str | None:
     """The name in the store of rounding without noise, as it is at the point of this name."""
     return next((name for name in (f"{point} quantised", "quantised") if name in points(contestant)), None)
+
+
+SITE = "site="
+"""In the store, what is evaluated with noise at one site alone is called by this and the site."""
+
+
+def noisiest(contestant: Contestant, sensor: Sensor) -> OperatingPoint:
+    """The operating point of a contestant at which the noise is largest."""
+
+    def noise(point: OperatingPoint) -> float:
+        return Channel(sensor, point).reading.sigma or 0.0
+
+    return max(contestant.eval_points, key=noise)
 
 
 def contestants(loaded: LoadedStudy) -> tuple[Contestant, ...]:

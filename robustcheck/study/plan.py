@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from robustcheck.activations.catalogue import activation
 from robustcheck.errors import RobustcheckError, StudyMismatchError, UsageError
@@ -24,6 +33,7 @@ from robustcheck.sensing.operating_point import OperatingPoint
 from robustcheck.sensing.optics import exposure_of_lux
 from robustcheck.sensing.profile import load_sensor
 from robustcheck.sensing.sensor import HALF_WELL, Placement, Range, Sensor, Vary, sensor
+from robustcheck.study.differences import differences
 from robustcheck.study.precision import LEAST, LEAST_FIRST, MOST_DRAWS
 from robustcheck.tomlfile import read_toml
 
@@ -37,6 +47,7 @@ Probability = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Lux = Annotated[str, Field(pattern=r"^[0-9]*\.?[0-9]+(e[-+]?[0-9]+)? ?lx$", max_length=32)]
 Exposure = Share | Lux
+TrainPoint = Annotated[str, Field(pattern=r"^(exposure|signal)=[0-9.e\-]+$", max_length=40)]
 Rate = Annotated[float, Field(gt=0, lt=10)]
 Size = tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]
 
@@ -119,15 +130,17 @@ class TrainingPolicy(_Frozen):
 
     Attributes:
         mode: `scratch` re-initialises, `finetune` starts from the given weights, `none` swaps without training.
-        train_ep: `matched` trains a network for each EP, `mixed` one over all EPs (one a step), a number one at it.
+        train_ep: `matched` trains a network for each EP, `mixed` one over all EPs (one a step), a number one at it;
+            `exposure=0.1` one at this exposure of a camera, `signal=0.3` at this signal of a LIDAR.
         schedule: `cosine` rises over the first 5 % of the steps, then falls to zero; `constant` keeps the rate.
         learning_rates: the grid, tried on validation under noise for each activation; a single one is not tried.
         tuning_seeds: trained networks for each rate of the grid, with seeds of their own.
+        tuning_epochs: epochs of these trials, where they are to have fewer than the networks that are ranked.
         patience: epochs without a better validation accuracy before training stops; 0 never stops early.
     """
 
     mode: Literal["scratch", "finetune", "none"] = "finetune"
-    train_ep: Literal["matched", "mixed"] | Probability = "matched"
+    train_ep: Literal["matched", "mixed"] | Probability | TrainPoint = "matched"
     epochs: int = Field(default=30, ge=1, le=10_000, strict=True)
     batch_size: int = Field(default=64, ge=2, le=65_536, strict=True)
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -136,6 +149,26 @@ class TrainingPolicy(_Frozen):
     patience: int = Field(default=0, ge=0, strict=True)
     learning_rates: tuple[Rate, ...] = Field(default=FINETUNE_RATES, min_length=1, max_length=12)
     tuning_seeds: int = Field(default=1, ge=1, le=100, strict=True)
+    tuning_epochs: int | None = Field(default=None, ge=1, le=10_000, strict=True)
+
+    @model_serializer(mode="wrap")
+    def _serialised(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = write(self)
+        # Written only where it is set, so that studies and reports from before it are what they were.
+        if self.tuning_epochs is None:
+            document.pop("tuning_epochs", None)
+        return document
+
+    @field_validator("train_ep")
+    @classmethod
+    def _possible(cls, train_ep: str | float) -> str | float:
+        _said_by(lambda: _named_point(train_ep))
+        return train_ep
+
+    @property
+    def train_point(self) -> OperatingPoint | None:
+        """The one operating point that is trained at; None where several are."""
+        return _named_point(self.train_ep)
 
 
 class Study(_Frozen):
@@ -148,6 +181,8 @@ class Study(_Frozen):
         draws: noise draws a test sample; with `precision` the first ones, at least 5, that decide how many more follow.
         precision: the draw error that is asked for at each error probability, a fraction from 1e-4 to 0.5: half the
             95 % interval of a network's accuracy over noise draws; see `robustcheck.study.precision`.
+        sensitivity: also evaluate with noise at one site at a time, at each network's noisiest operating point; for
+            sensors with placement `network`.
 
     >>> study = Study(
     ...     models=({"spec": "digits-convnet"},),
@@ -171,6 +206,7 @@ class Study(_Frozen):
     seeds: int = Field(default=5, ge=1, le=1000, strict=True)
     draws: int = Field(default=5, ge=1, le=MOST_DRAWS, strict=True)
     precision: float | None = Field(default=None, ge=LEAST, lt=0.5)
+    sensitivity: bool = False
     training: TrainingPolicy = TrainingPolicy()
 
     @model_validator(mode="before")
@@ -209,6 +245,11 @@ class Study(_Frozen):
             )
         if self.kind == "audit" and (self.training.mode != "none" or self.activations):
             raise ValueError("an audit neither trains nor swaps: expected training.mode none and no activations")
+        if self.sensitivity and not any(each.placement == "network" for each in self.sensors):
+            raise ValueError(
+                "sensitivity: expected a sensor with placement network, whose noise has several sites, got placement "
+                "sensor; its only site is the image"
+            )
         if self.kind == "compare" and not self.activations:
             raise ValueError("activations: expected at least one to compare with the model's own, got none")
         for name in ("eps", "exposures", "signals", "activations", "models"):
@@ -271,6 +312,20 @@ class Study(_Frozen):
         return self.model_dump(mode="json")
 
 
+def _named_point(train_ep: str | float) -> OperatingPoint | None:
+    """The operating point of an EP, or of `exposure=0.1` and `signal=0.3`; None for `matched` and `mixed`."""
+    if not isinstance(train_ep, str):
+        return OperatingPoint("ep", train_ep)
+    axis, separator, value = train_ep.partition("=")
+    if not separator:
+        return None
+    try:
+        share = float(value)
+    except ValueError as error:
+        raise UsageError(f"train_ep: expected a share of at most 1 after {axis}=, got {value!r}") from error
+    return OperatingPoint("exposure" if axis == "exposure" else "signal", share)
+
+
 def _said_by(call: Callable[[], object]) -> None:
     """An error of ours becomes one of the study's."""
     try:
@@ -305,13 +360,11 @@ def require_same_study(held: dict[str, Any], given: dict[str, Any], folder: Path
     """
     with suppress(ValidationError):  # what an older version did not write yet is at its default
         held = Study.model_validate(held).document()
-    differing = [
-        f"{name}: the folder holds {held.get(name)!r:.160}, this run asks for {given.get(name)!r:.160}"
-        for name in sorted(set(held) | set(given))
-        if name not in ("seeds", "activations") and held.get(name) != given.get(name)
-    ]
+    free = ("seeds", "activations")
+    held, given = ({name: value for name, value in one.items() if name not in free} for one in (held, given))
+    differing = list(differences(held, given))
     if differing:
         raise StudyMismatchError(
-            f"{folder} holds another study; use another --out folder, or the same settings:\n  "
-            + "\n  ".join(differing)
+            f"{folder} holds another study; use another --out folder, or the same settings. "
+            "Where they differ, the folder's → this run's:\n  " + "\n  ".join(differing)
         )
