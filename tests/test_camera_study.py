@@ -41,7 +41,8 @@ def noisy(report, result=0):
 
 def test_a_camera_has_both_axes_whichever_was_asked_for(report):
     found = {point.kind: point for point in noisy(report)}
-    assert set(found) == {"ep", "exposure"}
+    assert set(found) == {"ep", "exposure", "lux"}
+    assert found["lux"].lux == 50.0
     for point in noisy(report):
         assert 0 < point.exposure < 1
         assert 0 < point.ep < 1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from robustcheck.analysis.intervals import network_interval, sample_error, sample_interval
+from robustcheck.analysis.intervals import least_spread, network_interval, sample_error, sample_interval
 from robustcheck.errors import InvalidValueError
 
 
@@ -18,18 +18,37 @@ def wilson(correct, samples, z=1.959963984540054):
 def test_network_interval_is_scipys_t_interval():
     values = np.random.default_rng(1).normal(0.8, 0.03, 5)
     reference = stats.t.interval(0.95, 4, loc=values.mean(), scale=stats.sem(values))
-    assert network_interval(values) == pytest.approx(reference)
-    assert network_interval(values, level=0.5) == pytest.approx(
+    assert network_interval(values, 360) == pytest.approx(reference)
+    assert network_interval(values, 360, level=0.5) == pytest.approx(
         stats.t.interval(0.5, 4, loc=values.mean(), scale=stats.sem(values))
     )
 
 
 def test_network_interval_stays_in_range_and_needs_two_networks():
-    assert network_interval(np.array([0.1, 0.99, 0.98])) == (0.0, 1.0)
-    assert network_interval(np.array([0.9])) is None
-    assert network_interval(np.array([0.9, 0.9])) == (0.9, 0.9)
+    assert network_interval(np.array([0.1, 0.99, 0.98]), 360) == (0.0, 1.0)
+    assert network_interval(np.array([0.9]), 360) is None
     with pytest.raises(InvalidValueError, match="seeds"):
-        network_interval(np.empty(0))
+        network_interval(np.empty(0), 360)
+    with pytest.raises(InvalidValueError, match="samples"):
+        network_interval(np.array([0.9, 0.9]), 0)
+
+
+def test_networks_that_agree_exactly_are_not_certain():
+    lower, upper = network_interval(np.array([0.9, 0.9]), 360)
+    assert (upper - lower) / 2 == pytest.approx(stats.t.ppf(0.975, 1) / 360 / 2**0.5)
+    assert (upper + lower) / 2 == pytest.approx(0.9)
+    assert network_interval(np.full(5, 0.9), 10_000)[1] == pytest.approx(0.9 + stats.t.ppf(0.975, 4) * 1e-4 / 5**0.5)
+    assert least_spread(360) == 1 / 360
+
+
+@pytest.mark.parametrize("networks", [2, 3, 5])
+@pytest.mark.parametrize("wrong", [0.2, 1.0, 5.0, 30.0])
+def test_network_interval_holds_where_networks_tie_often(networks, wrong):
+    samples, trials = 360, 4000
+    found = 1 - np.random.default_rng(3).poisson(wrong, (trials, networks)) / samples
+    ends = np.array([network_interval(each, samples) for each in found])
+    covered = ((ends[:, 0] <= 1 - wrong / samples) & (1 - wrong / samples <= ends[:, 1])).mean()
+    assert covered >= 0.94
 
 
 @pytest.mark.parametrize("right", [0, 1, 90, 324, 359, 360])

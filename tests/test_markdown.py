@@ -132,7 +132,8 @@ def test_a_camera_has_every_axis_and_every_number_with_its_status(build_report):
     assert axes[0][-1] == "daylight"
     assert [row[0] for row in axes] == [f"exposure {e:g}" for e in (0.5, 0.1057, 0.02236, 0.00473, 0.001)]
     for fact in ("- kind: camera", "- device seed: 0", "- set otherwise than the profile: prnu = 0.01",
-                 "- an EP moves: the exposure", "dusk 0.01 (EP 0.9)"):  # fmt: skip
+                 "- an EP moves: the exposure", "dusk 0.01 (EP 0.9)",
+                 "- assumed, without a source: 6 of 4 numbers: those in bold below"):  # fmt: skip
         assert fact in text
 
 

@@ -38,7 +38,7 @@ def test_gap_to_the_current_activation_has_its_interval(build_report):
     gap = 100 * (top.accuracy - relu.accuracy)
     lower, upper = sorted((abs(100 * pair.lower), abs(100 * pair.upper)))
     interval = f"(interval for all pairs at once: {lower:.1f} to {upper:.1f})"
-    expected = f"{gap:.1f} points below {top.activation} at EP 0.8 {interval}"
+    expected = f"{gap:.1f} points {interval} below {top.activation} at EP 0.8."
     assert expected in section(report, "The answer")
 
 
@@ -138,8 +138,8 @@ def test_a_precision_is_answered_beside_the_error_of_the_test_set(build_report, 
 
 def test_a_precision_that_was_not_reached_is_said_with_its_places(build_report):
     text = section(build_report(precision=0.005, reached=False, eps=(0.2, 0.5)), "How sure this is")
-    assert "not reached everywhere (EP 0.2: ± 1.5 points after 5 to 59 noise draws; EP 0.5: ± 1.5 points" in text
-    assert "more draws than that are kept only where --draws asks for them" in text
+    assert "not reached everywhere: EP 0.2: ± 1.5 points after 5 to 59 noise draws; EP 0.5: ± 1.5 points" in text
+    assert "More draws than that are kept only where --draws asks for them" in text
 
 
 def test_where_draws_are_the_larger_error_more_of_them_are_not_called_useless(build_report):
@@ -157,7 +157,7 @@ def test_a_camera_is_spoken_of_by_exposure_from_bright_to_dark(build_report):
     report, text = answer(build_report, sensor_kind="camera")
     assert "at exposure 0.5, 0.1057, 0.02236, 0.00473 and 0.001." in section(report, "What was tested")
     assert "on camera-imx477 (12 bits), the camera's own noise," in section(report, "What was tested")
-    assert re.search(r"points below \w+ at exposure 0\.001 \(interval", text)
+    assert re.search(r"points \(interval [^()]*\) below \w+ at exposure 0\.001\.", text)
     assert "By area under the accuracy–exposure curve (over log exposure): " in text
     assert "for all pairs at one exposure, not across exposures" in section(report, "How sure this is")
     assert "depending on the exposure, is detected" in section(report, "How sure this is")
@@ -169,7 +169,7 @@ def test_an_ep_that_a_camera_was_asked_for_stands_beside_its_exposure(build_repo
     report, text = answer(build_report, sensor_kind="camera", by_ep=True, exposures=(0.1, 0.001))
     low, high = sorted(each.point.ep for each in report.results[0].points if each.point.ep is not None)
     assert f"at EP {low:g} and {high:g}." in section(report, "What was tested")
-    assert f"at exposure 0.001 (EP {low:g}) (interval" in text
+    assert f"at exposure 0.001 (EP {low:g})." in text
     assert "for all pairs at one EP, not across EPs" in section(report, "How sure this is")
     assert "(trained over mixed EPs: " in section(report, "What to do")
 
@@ -177,7 +177,7 @@ def test_an_ep_that_a_camera_was_asked_for_stands_beside_its_exposure(build_repo
 def test_a_camera_whose_bits_move_is_spoken_of_by_bits(build_report):
     report, text = answer(build_report, sensor_kind="camera", vary="bits")
     assert "on camera-imx477/bits at exposure 0.5, the camera's own noise," in section(report, "What was tested")
-    assert re.search(r"at 4\.5 bits \(EP [0-9.]+\) \(interval", text)
+    assert re.search(r"at 4\.5 bits \(EP [0-9.]+\)\.", text)
     assert "By area under the accuracy–resolution curve: " in text
 
 
@@ -240,10 +240,168 @@ def test_sensors_on_several_axes_are_told_apart(build_report):
     assert "adc-3bit (7 steps, 3 bits) with Gaussian noise at the sensor and camera-imx477 (12 bits) with" in tested
 
 
-def test_assumed_numbers_are_named_for_cameras_and_lidars_alone(build_report):
-    line = "Assumed numbers: prnu, dsnu_e and operating points (no source: see the profile)."
+def test_assumed_numbers_are_counted_for_cameras_and_lidars_alone(build_report):
+    line = "Assumed numbers: 6, without a source (prnu, dsnu_e, operating_points."
     for kind, sensor in itertools.product(("audit", "compare"), ("camera", "lidar")):
-        assert line in section(build_report(kind, sensor_kind=sensor), "How sure this is")
+        text = section(build_report(kind, sensor_kind=sensor), "How sure this is")
+        assert line in text
+        assert " and 2 more; in bold in the table of the sensor's numbers)." in text
     several = build_report("audit", sensor_kind="camera", bits=(12, 8))
-    assert "Assumed numbers of camera-imx477 and camera-imx477/8 bits: prnu" in section(several, "How sure this is")
+    assert "Assumed numbers of camera-imx477 and camera-imx477/8 bits: 6" in section(several, "How sure this is")
     assert "Assumed numbers" not in " ".join(summary(build_report("audit")))
+
+
+def test_equal_exposures_of_different_wells_are_said_to_be_different_light(build_report):
+    def lit(name, full_well_lux):
+        (result,) = build_report("audit", sensor_kind="camera", exposures=(0.01, 0.1)).results
+        points = tuple(
+            each.model_copy(
+                update={"point": each.point.model_copy(update={"lux": full_well_lux * each.point.exposure})}
+            )
+            if each.point.exposure
+            else each
+            for each in result.points
+        )
+        sensor = result.sensor.model_copy(update={"key": name})
+        return result.model_copy(update={"sensor": sensor, "points": points})
+
+    report = build_report("audit", sensor_kind="camera")
+    unequal = report.model_copy(update={"results": (lit("small", 100.0), lit("large", 250.0), lit("middle", 200.0))})
+    (line,) = (each for each in summary(unequal) if "different light" in each)
+    assert re.search(r"exposure 0\.01 is 2\.5 lx on the scene for large and 1 lx for small, a ratio of 2\.5, by", line)
+    equal = report.model_copy(update={"results": (lit("small", 100.0), lit("twin", 100.1))})
+    assert "different light" not in " ".join(summary(equal))
+
+
+def decisive(build_report, **changes):
+    """A LIDAR's report with the numbers that decide what clear air costs, and what it says of them."""
+    given = {"range_noise_m": ("typical", "datasheet"), "range_at_10_percent_m": ("typical", "assumed"), **changes}
+    report = build_report("audit", sensor_kind="lidar")
+    (result,) = report.results
+    like = result.sensor.numbers[0]
+    numbers = tuple(
+        like.model_copy(update={"name": name, "value": "0.03 m", "kind": kind, "status": status})
+        for name, (kind, status) in given.items()
+    )
+    sensor = result.sensor.model_copy(update={"numbers": numbers})
+    return section(
+        report.model_copy(update={"results": (result.model_copy(update={"sensor": sensor}),)}), "How sure this is"
+    )
+
+
+def test_a_lidar_says_which_reading_of_its_sheet_the_result_hangs_on(build_report):
+    text = decisive(build_report)
+    assert "What lidar-vlp16 costs, even in clear air, hangs on the range noise of a strong return" in text
+    assert "(range_noise_m 0.03 m: given as typical and taken as one standard deviation) and the range at which" in text
+    assert "(range_at_10_percent_m 0.03 m: assumed)." in text
+    sheet = decisive(build_report, range_noise_m=("max", "datasheet"))
+    assert "(range_noise_m 0.03 m: given as max and taken as three standard deviations)" in sheet
+    assert "(range_noise_m 0.03 m: assumed)" in decisive(build_report, range_noise_m=("typical", "assumed"))
+
+
+def test_a_number_that_the_user_set_is_no_reading_of_a_sheet(build_report):
+    (result,) = build_report("audit", sensor_kind="lidar").results
+    number = result.sensor.numbers[0].model_copy(update={"name": "range_noise_m", "status": "assumed"})
+    report = build_report("audit", sensor_kind="lidar")
+    for settings, said in (({}, True), ({"range_noise_m": 0.01}, False)):
+        sensor = result.sensor.model_copy(update={"numbers": (number,), "settings": settings})
+        told = summary(report.model_copy(update={"results": (result.model_copy(update={"sensor": sensor}),)}))
+        assert ("even in clear air" in " ".join(told)) == said
+
+
+def test_a_lidar_with_a_published_law_of_its_noise_hangs_on_no_reading(build_report):
+    sure = {"range_noise_m": ("1sigma", "datasheet"), "range_at_10_percent_m": ("typical", "datasheet")}
+    assert "even in clear air" not in decisive(build_report, **sure)
+    table = {"range_noise_by_snr.sigma_m": ("1sigma", "datasheet")}
+    assert "range_noise_m" not in decisive(build_report, **table)
+    assert "even in clear air" not in " ".join(summary(build_report("audit", sensor_kind="camera")))
+
+
+def tied(build_report, **options):
+    """A report whose current activation is behind at each point, though not significantly."""
+    report = build_report(activations=("relu", "gelu"), diverge=False, **options)
+    (result,) = report.results
+
+    def undecided(each, seeds):
+        pair = each.comparison.pairs[0].model_copy(
+            update={"a": "gelu", "b": "relu", "difference": 0.01, "significant": False, "seeds_needed": seeds}
+        )
+        rows = tuple(sorted(each.comparison.rows, key=lambda row: row.activation))
+        open_one = {"pairs": (pair,), "winner": None, "leaders": ("relu", "gelu"), "rows": rows, "seeds_needed": seeds}
+        return each.model_copy(update={"comparison": each.comparison.model_copy(update=open_one)})
+
+    def with_seeds(*needed):
+        still, noisy = result.points[:2], result.points[2:]
+        points = (*still, *(undecided(each, seeds) for each, seeds in zip(noisy, needed, strict=True)))
+        return report.model_copy(update={"results": (result.model_copy(update={"points": points}),)})
+
+    return with_seeds
+
+
+def test_advice_names_the_seeds_that_every_open_point_needs(build_report):
+    with_seeds = tied(build_report, eps=(0.2, 0.4, 0.6, 0.8))
+    text = section(with_seeds(12, 40, 12, 900), "What to do")
+    assert "plan a study with about --seeds 40: 12 for EP 0.2 and 0.6; 40 for EP 0.4." in text
+    assert "--seeds 12" not in text
+    assert "plan a study" not in section(with_seeds(900, 900, 5, None), "What to do")
+
+
+def test_advice_on_ties_names_them_too(build_report):
+    with_seeds = tied(build_report, eps=(0.2, 0.4))
+    report = with_seeds(12, 40)
+    models = tuple(each.model_copy(update={"activation": None}) for each in report.models)
+    text = section(report.model_copy(update={"models": models}), "What to do")
+    assert "To break a tie, plan a study with about --seeds 40: 12 for EP 0.2; 40 for EP 0.4." in text
+
+
+@pytest.mark.parametrize(("kind", "word"), [("converter", "EP"), ("lidar", "signal")])
+def test_what_falls_behind_by_area_alone_does_so_at_no_single_point(build_report, kind, word):
+    options = {"eps": (0.2, 0.4)} if kind == "converter" else {"sensor_kind": kind, "signals": (0.1, 1.0)}
+    report = tied(build_report, **options)(12, 40)
+    (result,) = report.results
+    behind = result.area.model_copy(update={"leaders": ("gelu",), "winner": "gelu"})
+    text = section(report.model_copy(update={"results": (result.model_copy(update={"area": behind}),)}), "The answer")
+    assert f"relu, the current activation, is at no single {word} significantly worse than the highest mean" in text
+    level = result.area.model_copy(update={"leaders": ("relu", "gelu"), "winner": None})
+    text = section(report.model_copy(update={"results": (result.model_copy(update={"area": level}),)}), "The answer")
+    assert "relu, the current activation, is nowhere significantly worse than the highest mean" in text
+
+
+def in_lux(report, lux_at_white=5000.0):
+    """The report of a camera as it is where its exposures were asked for as illuminances."""
+
+    def lit(each):
+        if each.point.exposure is None:
+            return each
+        light = {"kind": "lux", "lux": lux_at_white * each.point.exposure}
+        return each.model_copy(update={"point": each.point.model_copy(update=light)})
+
+    results = tuple(each.model_copy(update={"points": tuple(map(lit, each.points))}) for each in report.results)
+    return report.model_copy(update={"results": results})
+
+
+def test_illuminances_are_spoken_of_as_they_were_asked_for(build_report):
+    report = in_lux(build_report(sensor_kind="camera", diverge=False, exposures=(0.001, 0.1)))
+    assert "at 500 lx and 5 lx." in section(report, "What was tested")
+    text = section(report, "The answer")
+    assert re.search(r"below \w+ at 5 lx \(exposure 0\.001\)\.", text)
+    assert "By area under the accuracy–illuminance curve (over log illuminance): " in text
+    assert "for all pairs at one illuminance, not across illuminances" in section(report, "How sure this is")
+
+
+def test_no_sentence_has_brackets_within_or_behind_brackets(build_report):
+    for kind, options in itertools.product(
+        ("audit", "compare"),
+        (
+            {},
+            {"sensor_kind": "camera"},
+            {"sensor_kind": "camera", "by_ep": True},
+            {"sensor_kind": "camera", "vary": "bits"},
+            {"sensor_kind": "lidar"},
+            {"precision": 0.005, "reached": False},
+            {"bits": (2, 4)},
+        ),
+    ):
+        report = build_report(kind, **options)
+        for text in summary(in_lux(report) if options == {"sensor_kind": "camera"} else report):
+            assert not re.search(r"\([^()]*\(|\) \(", text), text

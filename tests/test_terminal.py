@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from robustcheck.reporting.terminal import print_report
+from robustcheck.reporting.wording import percent, span
 
 
 def printed(report, width=100, encoding="utf-8", **options):
@@ -80,7 +81,18 @@ def test_other_axes_fit_too(build_report, kind):
     for width in (60, 120):
         text = printed(report, width)
         assert max(map(len, text.splitlines())) <= width
-        assert "Assumed numbers: prnu, dsnu_e" in " ".join(text.split())
+        assert "Assumed numbers: 6, without a source (prnu, dsnu_e," in " ".join(text.split())
     names = [each.point.label for each in report.results[0].points if each.point.kind not in ("clean", "quantised")]
     heads = [printed(report, 200).index(name) for name in sorted(names, key=lambda name: -float(name.split()[1]))]
     assert heads == sorted(heads)
+
+
+def test_long_names_of_sensors_cut_no_accuracy(build_report):
+    report = build_report("audit", sensor_kind="camera")
+    (result,) = report.results
+    long = "camera-imx477/4 bits/dark_current_e_per_s=1000/analog_gain=2/read_noise_e=25"
+    sensor = result.sensor.model_copy(update={"key": long})
+    text = printed(report.model_copy(update={"results": (result.model_copy(update={"sensor": sensor}),)}), 60)
+    for each in result.points:
+        row = each.comparison.rows[0]
+        assert f"{percent(row.accuracy)} ({span(row.samples)})" in text

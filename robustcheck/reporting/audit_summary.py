@@ -26,7 +26,7 @@ def audited(report: Report, result: Result) -> str:
         f"{percent(accuracy)} % {'clean' if kind == 'clean' else 'quantised only'}" for kind, accuracy in still.items()
     ]
     ends = rows[:1] + rows[1:][-1:]
-    parts += [f"{percent(row.accuracy)} % at {axis.place(point)}{_alone(still, row)}" for point, row in ends]
+    parts += [f"{percent(row.accuracy)} %{_alone(still, row)} at {axis.place(point)}" for point, row in ends]
     text = f"{result_name(report, result)}: {listed(parts)}"
     clean = still.get("clean")
     if clean is None or not noisy:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from robustcheck.reporting.report import OperatingPoint, PointResult, Report, Result
-from robustcheck.reporting.wording import listed, number
+from robustcheck.reporting.wording import listed, number, telling_digits
 
 _MOST_NAMED = 12
-_ASKED: Final = {"ep": "EP", "exposure": "exposure", "signal": "signal"}
+_ASKED: Final = {"ep": "EP", "exposure": "exposure", "lux": "illuminance", "signal": "signal"}
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,10 @@ class Axis:
         after: what stands after it.
         log: whether charts have it on a logarithmic scale.
         harm_rises: whether larger values do more harm.
+        digits: significant digits that tell a result's operating points apart; of an EP, six at least.
     """
 
-    name: Literal["ep", "exposure", "bits", "signal"]
+    name: Literal["ep", "exposure", "lux", "bits", "signal"]
     short: str
     title: str
     meaning: str
@@ -38,14 +39,34 @@ class Axis:
     after: str
     log: bool
     harm_rises: bool
+    digits: int = 4
 
     def value(self, point: OperatingPoint) -> float | None:
         """Where a point lies; None without noise."""
         found: float | None = getattr(point, self.name) if is_noisy(point) else None
         return found
 
+    def label(self, point: OperatingPoint) -> str:
+        """What a table calls a point: what was asked for and, where that moved something else in a camera, this.
+
+        >>> point = OperatingPoint(
+        ...     kind="lux", ep=0.5, ep_adc=0.6, sigma=0.01, sigma_steps=0.7, exposure=0.0123456, lux=50
+        ... )
+        >>> LUX_AXIS.label(point), LUX_AXIS.label(point.model_copy(update={"kind": "exposure"}))
+        ('50 lx (exposure 0.01235)', 'exposure 0.01235')
+        """
+        moved = self.moved(point)
+        return point.written(self.digits) + (f" ({moved})" if moved else "")
+
+    def moved(self, point: OperatingPoint) -> str:
+        """The exposure or resolution that an EP or an illuminance stands for in a camera; empty where it is none."""
+        if point.kind == "ep" and point.bits is not None:
+            return f"{number(point.bits, self.digits)} bits"
+        asked_otherwise = point.kind in ("ep", "lux") and point.exposure is not None
+        return f"exposure {number(point.exposure, self.digits)}" if asked_otherwise else ""
+
     def place(self, point: OperatingPoint) -> str:
-        """One operating point in a sentence; an EP that a camera was asked for stands beside what it moved.
+        """One operating point in a sentence; what a camera was asked for stands beside what it moved.
 
         >>> point = OperatingPoint(kind="ep", ep=0.5, ep_adc=0.6, sigma=0.01, sigma_steps=0.7, exposure=0.02)
         >>> EP_AXIS.place(point), EXPOSURE_AXIS.place(point)
@@ -89,11 +110,10 @@ class Axis:
         return f"accuracy–{self.short} curve" + (f" (over log {self.short})" if self.log else "")
 
     def _written(self, point: OperatingPoint) -> str:
-        value = self.value(point)
-        if self.name == "ep":
-            return f"{value:g}"
-        beside = f" (EP {point.ep:g})" if point.kind == "ep" else ""
-        return f"{number(value)}{self.after}{beside}"
+        if self.name == point.kind:
+            moved = self.moved(point) if self.name == "lux" else ""
+            return point.written(self.digits).removeprefix(self.before) + (f" ({moved})" if moved else "")
+        return f"{number(self.value(point), self.digits)}{self.after} ({point.written(self.digits)})"
 
 
 EP_AXIS: Final = Axis(
@@ -103,6 +123,9 @@ EXPOSURE_AXIS: Final = Axis(
     "exposure", "exposure", "exposure", "share of full well that white fills", "exposure", "exposure ", "",
     log=True, harm_rises=False,
 )  # fmt: skip
+LUX_AXIS: Final = Axis(
+    "lux", "illuminance", "illuminance [lx]", "on the scene", "illuminance", "", " lx", log=True, harm_rises=False
+)
 BITS_AXIS: Final = Axis(
     "bits", "resolution", "resolution [bits]", "", "resolution", "", " bits", log=False, harm_rises=False
 )
@@ -114,13 +137,21 @@ SIGNAL_AXIS: Final = Axis(
 
 def axis_of(result: Result) -> Axis:
     """The result's own axis: a camera's is what an EP moves, even where EPs were asked for, since EP alone does not
-    fix the harm.
+    fix the harm. Where nothing but illuminances was asked for it is theirs, which cameras share.
     """
+    noisy = [each.point for each in result.points if is_noisy(each.point)]
+    axis = EP_AXIS
     if result.sensor.kind == "lidar":
-        return SIGNAL_AXIS
-    if result.sensor.kind == "camera":
-        return BITS_AXIS if result.sensor.vary == "bits" else EXPOSURE_AXIS
-    return EP_AXIS
+        axis = SIGNAL_AXIS
+    elif result.sensor.kind == "camera":
+        exposed = LUX_AXIS if noisy and all(point.kind == "lux" for point in noisy) else EXPOSURE_AXIS
+        axis = BITS_AXIS if result.sensor.vary == "bits" else exposed
+    values = [
+        [value for point in noisy if point.kind == kind and (value := point.asked) is not None]
+        for kind in {point.kind for point in noisy}
+    ]
+    values.append([value for point in noisy if (value := axis.value(point)) is not None])
+    return replace(axis, digits=max(telling_digits(each, axis.digits) for each in values))
 
 
 def noisy_points(result: Result) -> list[tuple[float, PointResult]]:
@@ -179,21 +210,36 @@ def words_of(points: Iterable[OperatingPoint]) -> str:
     """
     found = list(points)
     groups = []
-    for axis in (EP_AXIS, EXPOSURE_AXIS, SIGNAL_AXIS):
-        mine = {axis.value(point): point for point in found if point.kind == axis.name}
-        values = sorted((value for value in mine if value is not None), reverse=not axis.harm_rises)
+    for axis in (EP_AXIS, EXPOSURE_AXIS, LUX_AXIS, SIGNAL_AXIS):
+        mine = {value: point for point in found if point.kind == axis.name and (value := point.asked) is not None}
+        values = sorted(mine, reverse=not axis.harm_rises)
         if values:
-            groups.append(axis.places([mine[value] for value in values]))
+            digits = telling_digits(values, axis.digits)
+            written = (mine[value].written(digits).removeprefix(axis.before) for value in values)
+            groups.append(axis.before + listed(written, most=_MOST_NAMED))
     return listed(groups)
 
 
-def trained_at(train_ep: str) -> str:
-    """The operating point that a network was trained at, as the report names it, in words.
+def trained_at(report: Report, sensor: str, train_ep: str) -> str:
+    """The operating point that a network was trained at behind the sensor of this key, in words.
 
-    >>> trained_at("0.5"), trained_at("exposure=0.1"), trained_at("mixed")
-    ('EP 0.5', 'exposure 0.1', 'mixed')
+    Args:
+        report: what holds the operating points, which say whether an exposure was asked for as an illuminance.
+        sensor: key of the sensor.
+        train_ep: as the report names it, such as `0.5`, `exposure=0.1`, `mixed` or `none`.
     """
-    axis, _, value = train_ep.rpartition("=")
-    if axis:
-        return f"{axis} {number(float(value))}"
-    return train_ep if train_ep in ("mixed", "none") else f"EP {train_ep}"
+    if train_ep in ("mixed", "none"):
+        return train_ep
+    for result in report.results:
+        for each in result.points:
+            if result.sensor.key == sensor and _trained_name(each.point) == train_ep:
+                return each.point.written(axis_of(result).digits)
+    kind, _, value = train_ep.rpartition("=")
+    return f"{kind} {number(float(value))}" if kind else f"EP {train_ep}"
+
+
+def _trained_name(point: OperatingPoint) -> str:
+    """What a network that was trained at this point alone has as its `train_ep`."""
+    if point.kind in ("exposure", "lux"):
+        return f"exposure={point.exposure!r}"
+    return repr(point.ep) if point.kind == "ep" else f"{point.kind}={point.asked!r}"

@@ -26,6 +26,8 @@ from robustcheck.reporting.describe import (
     sensor_summary,
     title,
 )
+from robustcheck.reporting.evidence import confusions, examples, sensitivities
+from robustcheck.reporting.record import Interval
 from robustcheck.sensing.channel import Channel
 from robustcheck.study.cells import Cell, LoadedStudy, points, quantised_at
 from robustcheck.study.plan import NUMERICS, content_hash
@@ -114,6 +116,9 @@ def build_report(outcome: Outcome, store: Store, provenance: dict[str, Any]) -> 
             for point in points(cell.contestant)
             for correct in [source.correct(cell, point)]
         ),
+        confusions=tuple(confusions(loaded, store, cells)),
+        examples=tuple(examples(loaded, store, cells)),
+        sensitivities=tuple(sensitivities(loaded, store, cells)),
         sample_ids=_pack(loaded.data.test.sample_ids.numpy().astype("<i8").tobytes()),
         failures=tuple(
             doc.Failure(cell=failure.hash, what=failure.cell.label, error=failure.error) for failure in outcome.failures
@@ -189,7 +194,7 @@ def _result(source: _Source, cells: Sequence[Cell], model: int, sensor: int) -> 
     whole = len(at) == len(study.operating_points(bound))
     return doc.Result(
         model=model_key(loaded, model),
-        sensor=sensor_summary(bound),
+        sensor=sensor_summary(loaded, sensor),
         points=tuple(found),
         area=_area(source, at, accuracies, blocks) if whole else None,
     )
@@ -263,10 +268,11 @@ def _comparison(
     precisions: Mapping[str, doc.Precision | None] = MappingProxyType({}),
 ) -> doc.Comparison:
     names = list(block)
-    ranking = rank(accuracy, names, samples=len(source.loaded.data.test.labels))
+    samples = len(source.loaded.data.test.labels)
+    ranking = rank(accuracy, names, samples=samples)
     rows = []
     for index, spec in enumerate(names):
-        over_networks = network_interval(accuracy[:, index])
+        over_networks = network_interval(accuracy[:, index], samples)
         over_samples = intervals.get(spec)
         # A run counts as converged over an EP range if each of its networks did.
         runs = zip(*(b[spec] for b in (blocks or [block])), strict=True)
@@ -274,10 +280,8 @@ def _comparison(
             doc.Row(
                 activation=spec or "as is",
                 accuracy=ranking.mean[index],
-                networks=None
-                if over_networks is None
-                else doc.Interval(lower=over_networks[0], upper=over_networks[1]),
-                samples=None if over_samples is None else doc.Interval(lower=over_samples[0], upper=over_samples[1]),
+                networks=None if over_networks is None else Interval(lower=over_networks[0], upper=over_networks[1]),
+                samples=None if over_samples is None else Interval(lower=over_samples[0], upper=over_samples[1]),
                 per_seed=tuple(accuracy[:, index].tolist()),
                 rank=ranking.rank[index],
                 converged=sum(all(source.training(cell).converged for cell in run) for run in runs),

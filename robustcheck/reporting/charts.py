@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import altair as alt
 
 from robustcheck.errors import InvalidValueError
-from robustcheck.reporting.axis import Axis, asked_in, audit_views, axis_of
+from robustcheck.reporting.axis import Axis, asked_in, axis_of
 from robustcheck.reporting.chart_data import (
     accuracy_range,
     accuracy_records,
     difference_records,
     end_labels,
+    in_lines,
     in_percent,
     near_chance,
     rounded,
@@ -31,14 +33,13 @@ __all__ = [
     "audit_chart",
     "difference_chart",
     "function_chart",
-    "report_charts",
     "save",
     "svg",
     "title_of",
     "training_chart",
 ]
 
-_LABEL_LIMIT = 150
+_LABEL_WIDTH = {True: 26, False: 44}
 
 
 class Curve(Protocol):
@@ -61,26 +62,6 @@ class Curve(Protocol):
         """Its derivative there."""
 
 
-def report_charts(report: Report, wide: bool = True) -> dict[str, Any]:
-    """Every chart that this report can fill, by name: `accuracy`, `difference`, `training`.
-
-    With several results the names end in the place of the result, counted from 1; an audit has one chart for each
-    model and axis, named as `axis.audit_views` says.
-    `wide=False` gives charts for a screen 375 pixels wide.
-    """
-    charts: dict[str, Any] = {}
-    if report.kind == "audit":
-        for name, results in audit_views(report).items():
-            charts[name] = audit_chart(report, results, wide)
-    else:
-        for index, result in enumerate(report.results, 1):
-            end = "" if len(report.results) == 1 else f"-{index}"
-            charts[f"accuracy{end}"] = accuracy_chart(report, result, wide)
-            charts[f"difference{end}"] = difference_chart(report, result, wide)
-            charts[f"training{end}"] = training_chart(report, result, wide)
-    return {name: chart for name, chart in charts.items() if chart is not None}
-
-
 def accuracy_chart(report: Report, result: Result, wide: bool = True) -> Any:
     """Accuracy against the operating point, a line an activation, with clean and quantised-only accuracy beside.
 
@@ -94,8 +75,8 @@ def accuracy_chart(report: Report, result: Result, wide: bool = True) -> Any:
     labels = {name: f"{name} (current)" if name == current else name for name in names}
     networks = max((networks_each(each.comparison) for each in result.points), default=0)
     over = f"{networks} trained networks" if networks > 1 else "test samples and draws, these networks only"
-    subtitle = f"{_place(result)}; band: 95 % interval over {over}"
-    return _accuracy_lines(axis_of(result), lines, labels, [result.sensor], report.data.chance, subtitle, wide)
+    subtitle = f"{place_of(result)}; band: 95 % interval over {over}"
+    return _accuracy_lines(report, axis_of(result), lines, labels, [result.sensor], subtitle, wide)
 
 
 def audit_chart(report: Report, results: Sequence[Result], wide: bool = True) -> Any:
@@ -107,7 +88,7 @@ def audit_chart(report: Report, results: Sequence[Result], wide: bool = True) ->
     labels = {result.sensor.key: sensor_name(result.sensor) for result in results}
     subtitle = f"{results[0].model} as it is; band: 95 % interval over test samples and draws, this network only"
     sensors = [result.sensor for result in results]
-    return _accuracy_lines(axis_of(results[0]), lines, labels, sensors, report.data.chance, subtitle, wide)
+    return _accuracy_lines(report, axis_of(results[0]), lines, labels, sensors, subtitle, wide)
 
 
 def difference_chart(report: Report, result: Result, wide: bool = True) -> Any:
@@ -126,24 +107,26 @@ def difference_chart(report: Report, result: Result, wide: bool = True) -> Any:
     scale = _scale(everything, "lower", "upper", margin=0.06)
 
     def panel(name: str, x_axis: dict[str, Any], y_axis: dict[str, Any]) -> Any:
-        base = alt.Chart(_data(found[name]))
+        base = alt.Chart(data_of(found[name]))
         x = alt.X("at:N", sort=None, axis=alt.Axis(labelAngle=0, **x_axis))
         y = alt.Y("difference:Q", scale=scale, axis=alt.Axis(tickCount=5, **y_axis))
-        colour = _colour(names)
+        colour = colour_of(names)
         return alt.layer(
-            alt.Chart(_data([{"zero": 0}])).mark_rule(style="zero").encode(y="zero:Q"),
-            base.mark_rule(strokeWidth=2).encode(x=x, y=alt.Y("lower:Q"), y2="upper:Q", color=colour),
-            base.mark_point(size=48, filled=True, opacity=1).encode(x=x, y=y, color=colour),
+            alt.Chart(data_of([{"zero": 0}])).mark_rule(style="zero").encode(y="zero:Q"),
+            base.mark_rule(strokeWidth=2).encode(
+                x=x, y=alt.Y("lower:Q"), y2="upper:Q", color=colour, description="mark:N"
+            ),
+            base.mark_point(size=48, filled=True, opacity=1).encode(x=x, y=y, color=colour, description="mark:N"),
             base.transform_filter("!datum.significant")
             .mark_point(size=14, filled=True, opacity=1, style="paper")
-            .encode(x=x, y=y),
+            .encode(x=x, y=y, description="mark:N"),
         )
 
     chart = _panels(panel, list(found), wide, 110, x_title=axis_of(result).title, y_title="points")
     return chart.properties(
         title=alt.Title(
             plain(f"Difference from {current}, the current activation"),
-            subtitle=plain(f"{_place(result)}; 95 % intervals for all pairs at once; filled: significant"),
+            subtitle=plain(f"{place_of(result)}; 95 % intervals for all pairs at once; filled: significant"),
         )
     )
 
@@ -170,15 +153,16 @@ def training_chart(report: Report, result: Result, wide: bool = True) -> Any:
     dash = alt.Scale(domain=[True, False], range=[[1, 0], [5, 3]])
 
     def panel(name: str, x_axis: dict[str, Any], y_axis: dict[str, Any]) -> Any:
-        lines = alt.Chart(_data(found[name])).mark_line(strokeWidth=1.3, opacity=0.85)
+        lines = alt.Chart(data_of(found[name])).mark_line(strokeWidth=1.3, opacity=0.85)
         curves = lines.encode(
             x=alt.X("epoch:Q", scale=epochs, axis=alt.Axis(tickMinStep=1, tickCount=4, grid=False, **x_axis)),
             y=alt.Y("accuracy:Q", scale=scale, axis=alt.Axis(tickCount=4, **y_axis)),
-            color=by_ep if len(trained_at) > 1 else _colour(names),
+            color=by_ep if len(trained_at) > 1 else colour_of(names),
             strokeDash=alt.StrokeDash("converged:N", legend=None, scale=dash),
             detail="network:N",
+            description="mark:N",
         )
-        guess = alt.Chart(_data([chance])).mark_rule(style="chance").encode(y=alt.Y("accuracy:Q", scale=scale))
+        guess = alt.Chart(data_of([chance])).mark_rule(style="chance").encode(y=alt.Y("accuracy:Q", scale=scale))
         return alt.layer(guess, curves) if shown else alt.layer(curves)
 
     words = _chance_words(shown, report.data.chance)
@@ -186,7 +170,7 @@ def training_chart(report: Report, result: Result, wide: bool = True) -> Any:
     return chart.properties(
         title=alt.Title(
             "Validation accuracy under noise while training",
-            subtitle=plain(f"{_place(result)}; a line a network; dashed: not converged; {words}"),
+            subtitle=plain(f"{place_of(result)}; a line a network; dashed: not converged; {words}"),
         )
     )
 
@@ -208,15 +192,15 @@ def function_chart(curves: Sequence[Curve]) -> Any:
             for x, y in zip(curve.x, getattr(curve, field), strict=True)
         ]
         lines = (
-            alt.Chart(_data(records))
+            alt.Chart(data_of(records))
             .mark_line(strokeWidth=2)
             .encode(
                 x=alt.X("x:Q", title="x"),
                 y=alt.Y("y:Q", title=None),
-                color=_colour(names, legend=alt.Legend(orient="bottom", columns=4, symbolType="stroke")),
+                color=colour_of(names, legend=alt.Legend(orient="bottom", columns=4, symbolType="stroke")),
             )
         )
-        zero = alt.Chart(_data([{"zero": 0}])).mark_rule(style="zero")
+        zero = alt.Chart(data_of([{"zero": 0}])).mark_rule(style="zero")
         panels.append(
             alt.layer(zero.encode(x="zero:Q"), zero.encode(y="zero:Q"), lines).properties(
                 width=290, height=240, title=alt.Title(title, fontSize=13)
@@ -232,19 +216,19 @@ def title_of(chart: Any) -> tuple[str, str]:
 
 
 def _accuracy_lines(
+    report: Report,
     axis: Axis,
     lines: Lines,
     labels: Mapping[str, str],
     sensors: Sequence[SensorSummary],
-    chance: float,
     subtitle: str,
     wide: bool,
 ) -> Any:
     points = PointAxis.of(lines, axis, wide)
     if points is None:
         return None
-    names = [plain(labels[name]) for name in lines]
-    records = accuracy_records(lines, labels, points)
+    names, chance = [plain(labels[name]) for name in lines], report.data.chance
+    records = accuracy_records(report, lines, labels, points)
     bottom, top = accuracy_range(records, chance)
     width, height = (620, 360) if wide else (268, 250)
     kind = {"type": "log"} if axis.log else {"zero": False}
@@ -255,23 +239,32 @@ def _accuracy_lines(
     y = alt.Y("accuracy:Q", title="accuracy [%]", scale=scale, axis=alt.Axis(tickCount=6))
     lower = alt.Y("lower:Q", scale=scale)
     columns = 1 if max(len(name) for name in names) > 17 else 2
-    legend = None if wide else alt.Legend(orient="bottom", columns=columns, labelLimit=120 if columns == 2 else 270)
-    colour, shape = _colour(names, legend), _shape(names, legend)
-    base = alt.Chart(_data(records))
+    folded = "".join(
+        f"datum.label == {json.dumps(name)} ? {json.dumps(in_lines(name, _LABEL_WIDTH[False]))} : " for name in names
+    )
+    legend = None if wide else alt.Legend(orient="bottom", columns=columns, labelLimit=0, labelExpr=f"{folded}''")
+    colour, shape = colour_of(names, legend), _shape(names, legend)
+    base = alt.Chart(data_of(records))
     noisy, still = base.transform_filter("datum.noisy"), base.transform_filter("!datum.noisy")
     layers = [
-        noisy.mark_area(opacity=0.13, line=False).encode(x=x, y=lower, y2="upper:Q", color=colour),
-        still.mark_rule(strokeWidth=1.3).encode(x=x, y=lower, y2="upper:Q", color=colour),
-        noisy.mark_line(strokeWidth=1.8).encode(x=x, y=y, color=colour),
-        base.mark_point(size=46, filled=True, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
+        noisy.mark_area(opacity=0.13, line=False).encode(
+            x=x, y=lower, y2="upper:Q", color=colour, description="line:N"
+        ),
+        still.mark_rule(strokeWidth=1.3).encode(x=x, y=lower, y2="upper:Q", color=colour, description="line:N"),
+        noisy.mark_line(strokeWidth=1.8).encode(x=x, y=y, color=colour, description="line:N"),
+        base.mark_point(size=46, filled=True, opacity=1).encode(
+            x=x, y=y, color=colour, shape=shape, description="mark:N"
+        ),
     ]
     shown = bottom <= 100 * chance
     if shown:
-        guess = alt.Chart(_data([{"chance": in_percent(chance)}])).mark_rule(style="chance")
+        guess = alt.Chart(data_of([{"chance": in_percent(chance)}])).mark_rule(style="chance")
         layers.insert(0, guess.encode(y=alt.Y("chance:Q", scale=scale)))
-    layers[:0] = _named_points(points, sensors, names, x_scale, width)
+    layers[:0] = _named_points(points, sensors, names, x_scale, width, colour)
     if wide:
-        layers += _end_labels(end_labels(records, 15 * (top - bottom) / height, (bottom, top)), names, scale, width)
+        written = {name: in_lines(name, _LABEL_WIDTH[True]) for name in names}
+        gap = (1 + 14 * max(map(len, written.values()))) * (top - bottom) / height
+        layers += _end_labels(end_labels(records, gap, (bottom, top)), written, scale, width)
     return alt.layer(*layers).properties(
         width=width,
         height=height,
@@ -282,7 +275,7 @@ def _accuracy_lines(
 
 
 def _named_points(
-    points: PointAxis, sensors: Sequence[SensorSummary], names: Sequence[str], scale: Any, width: int
+    points: PointAxis, sensors: Sequence[SensorSummary], names: Sequence[str], scale: Any, width: int, colour: Any
 ) -> list[Any]:
     """Upright lines at the operating points that profiles name, with the names above; in the colour of their sensor
     where the sensors of the chart differ in them.
@@ -298,26 +291,28 @@ def _named_points(
             ]
             if not here:
                 continue
-            base = alt.Chart(_data(here)).encode(x=alt.X("at:Q", scale=scale))
+            base = alt.Chart(data_of(here)).encode(x=alt.X("at:Q", scale=scale))
             rule = base.mark_rule(style="named", y=-16 - 13 * row, y2="height")
             text = base.mark_text(style="named", align="left", dx=3, y=-10 - 13 * row).encode(text="name:N")
-            layers += [rule, text] if common else [each.encode(color=_colour(names)) for each in (rule, text)]
+            layers += [rule, text] if common else [each.encode(color=colour) for each in (rule, text)]
     return layers
 
 
-def _end_labels(labels: Sequence[Record], names: Sequence[str], scale: Any, width: int) -> list[Any]:
+def _end_labels(labels: Sequence[Record], written: Mapping[str, Sequence[str]], scale: Any, width: int) -> list[Any]:
     """The names at the right end of their lines."""
-    base = alt.Chart(_data(labels))
+    names = list(written)
+    folded = [{**each, "text": "\n".join(written[str(each["series"])])} for each in labels]
+    base = alt.Chart(data_of(folded)).encode(description="line:N")
     at = alt.Y("label:Q", scale=scale)
     return [
         base.mark_rule(style="leader").encode(
             x=alt.value(width + 6), x2=alt.value(width + 18), y=alt.Y("end:Q", scale=scale), y2="label:Q"
         ),
         base.mark_point(size=40, filled=True, opacity=1).encode(
-            x=alt.value(width + 25), y=at, color=_colour(names), shape=_shape(names)
+            x=alt.value(width + 25), y=at, color=colour_of(names), shape=_shape(names)
         ),
-        base.mark_text(style="label", align="left", baseline="middle", limit=_LABEL_LIMIT).encode(
-            x=alt.value(width + 34), y=at, text="series:N"
+        base.mark_text(style="label", align="left", baseline="middle", lineBreak="\n").encode(
+            x=alt.value(width + 34), y=at, text="text:N"
         ),
     ]
 
@@ -326,7 +321,8 @@ def _rows(each: PointResult, name: str) -> list[Row]:
     return [row for row in each.comparison.rows if row.activation == name]
 
 
-def _colour(names: Sequence[str], legend: Any = None) -> Any:
+def colour_of(names: Sequence[str], legend: Any = None) -> Any:
+    """The colour of each series: the same in every chart of a report."""
     names = [plain(name) for name in names]
     return alt.Color("series:N", sort=names, legend=legend, scale=alt.Scale(domain=names))
 
@@ -366,9 +362,11 @@ def _chance_words(shown: bool, chance: float) -> str:
     return "dotted: chance" if shown else f"chance, {percent(chance)} %, lies below"
 
 
-def _place(result: Result) -> str:
+def place_of(result: Result) -> str:
+    """The model and the sensor, for a subtitle."""
     return f"{result.model} on {sensor_name(result.sensor)}"
 
 
-def _data(records: Sequence[Record]) -> Any:
+def data_of(records: Sequence[Record]) -> Any:
+    """Records as a chart's own data: nothing is loaded."""
     return alt.Data(values=list(records))

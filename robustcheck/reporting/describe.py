@@ -21,9 +21,11 @@ from robustcheck.sensing.camera_profile import CameraProfile
 from robustcheck.sensing.channel import Channel, camera_at
 from robustcheck.sensing.lidar_profile import LidarProfile
 from robustcheck.sensing.operating_point import Axis, OperatingPoint, Reading
+from robustcheck.sensing.optics import lux_of_exposure
 from robustcheck.sensing.profile import ConverterProfile
 from robustcheck.sensing.sensor import Sensor
 from robustcheck.study.cells import AS_IS, LoadedStudy
+from robustcheck.study.plan import share_of_well
 
 
 def title(loaded: LoadedStudy) -> str:
@@ -104,10 +106,12 @@ def activation_summary(loaded: LoadedStudy, spec: str) -> doc.ActivationSummary:
     )
 
 
-def sensor_summary(sensor: Sensor) -> doc.SensorSummary:
+def sensor_summary(loaded: LoadedStudy, index: int) -> doc.SensorSummary:
     """What is said of a sensor."""
+    sensor = loaded.sensors[index]
     inside = sensor.placement == "network"
-    real: dict[str, Any] = {} if sensor.kind == "converter" else _particulars(sensor)
+    light = loaded.study.sensors[index].at_exposure
+    real = {"noise": sensor.noise} if sensor.kind == "converter" else _particulars(sensor, light)
     return doc.SensorSummary(
         key=sensor.key,
         name=sensor.profile.name,
@@ -116,7 +120,6 @@ def sensor_summary(sensor: Sensor) -> doc.SensorSummary:
         steps=sensor.steps,
         bits=sensor.bits,
         form="doa" if inside else sensor.form,
-        noise=sensor.noise,
         placement=sensor.placement,
         range=sensor.range if inside else None,
         assumed=sensor.profile.assumed,
@@ -124,8 +127,8 @@ def sensor_summary(sensor: Sensor) -> doc.SensorSummary:
     )
 
 
-def _particulars(sensor: Sensor) -> dict[str, Any]:
-    """What a summary says of a camera or LIDAR alone."""
+def _particulars(sensor: Sensor, light: float | str) -> dict[str, Any]:
+    """What a summary says of a camera or LIDAR alone; `light` is where an EP moves the bits, as it was asked for."""
     profile = sensor.profile
     axis: Axis = "exposure" if sensor.kind == "camera" else "signal"
     assert isinstance(profile, CameraProfile | LidarProfile)
@@ -134,6 +137,7 @@ def _particulars(sensor: Sensor) -> dict[str, Any]:
         "settings": dict(sensor.settings),
         "vary": sensor.vary if sensor.kind == "camera" else None,
         "at_exposure": sensor.at_exposure if sensor.vary == "bits" else None,
+        "at_lux": _lux(light) if sensor.vary == "bits" and isinstance(light, str) else None,
         "device_seed": sensor.device_seed,
         "numbers": tuple(
             doc.NumberSummary(
@@ -146,6 +150,7 @@ def _particulars(sensor: Sensor) -> dict[str, Any]:
                 name=name,
                 value=number.value,
                 ep=_ep_there(sensor, OperatingPoint(axis, number.value)),
+                lux=lux_of_exposure(profile, number.value) if isinstance(profile, CameraProfile) else None,
             )
             for name, number in profile.operating_points.items()
         ),
@@ -180,18 +185,25 @@ def operating_point(
         still = None if name == "clean" else 0.0
         kind: Any = name
         return doc.OperatingPoint(kind=kind, ep=None, ep_adc=None, sigma=still, sigma_steps=still)
-    data_ep = None
-    if sensor.kind == "camera":
+    data_ep = lux = None
+    asked: Any = point.axis
+    if isinstance(sensor.profile, CameraProfile):
+        assert reading.exposure is not None
         data_ep = mean_ep(camera_at(sensor, point), *_levels(loaded.data.test))
+        lit = [each for each in loaded.study.exposures if isinstance(each, str) and point.axis == "exposure"]
+        lux = {share_of_well(sensor, each): _lux(each) for each in lit}.get(point.value)
+        asked = point.axis if lux is None else "lux"
+        lux = lux or lux_of_exposure(sensor.profile, reading.exposure)
     named = {} if isinstance(sensor.profile, ConverterProfile) else sensor.profile.operating_points
     share = reading.exposure if sensor.kind == "camera" else reading.signal
     return doc.OperatingPoint(
-        kind=point.axis,
+        kind=asked,
         ep=point.value if point.axis == "ep" else reading.ep,
         ep_adc=reading.ep_adc,
         sigma=reading.sigma,
         sigma_steps=reading.sigma_steps,
         exposure=reading.exposure,
+        lux=lux,
         bits=reading.bits,
         signal=reading.signal,
         data_ep=data_ep,
@@ -200,6 +212,11 @@ def operating_point(
         detection=reading.detection,
         named=next((name for name, number in named.items() if number.value == share), None),
     )
+
+
+def _lux(text: str) -> float:
+    """The illuminance that a study states, such as `200 lx`."""
+    return float(text.removesuffix("lx"))
 
 
 @lru_cache(maxsize=1)

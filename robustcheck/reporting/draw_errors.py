@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from robustcheck.reporting.axis import noisy_points
+from robustcheck.reporting.axis import axis_of, noisy_points
 from robustcheck.reporting.report import PointResult, Precision, Report, Result
 from robustcheck.reporting.tables import Line, Table
 from robustcheck.reporting.wording import counted, plain, result_name
@@ -28,7 +28,7 @@ def draw_error_sentences(report: Report) -> Iterator[str]:
     for result, each, precision in found:
         if not precision.reached:
             place = f"{result_name(report, result)}, " if len(report.results) > 1 else ""
-            missed[f"{place}{each.point.label}"].append(precision)
+            missed[f"{place}{axis_of(result).label(each.point)}"].append(precision)
     if missed:
         where = "; ".join(
             f"{label}: ± {_points(max(each.draw_error for each in precisions))} points after"
@@ -36,7 +36,7 @@ def draw_error_sentences(report: Report) -> Iterator[str]:
             for label, precisions in missed.items()
         )
         yield (
-            f"{asked}, which was not reached everywhere ({where}): more draws than that are kept only where --draws"
+            f"{asked}, which was not reached everywhere: {where}. More draws than that are kept only where --draws"
             " asks for them."
         )
     else:
@@ -57,6 +57,7 @@ def draw_errors(report: Report) -> Table | None:
     several = len(report.results) > 1
     lines = []
     for result in report.results:
+        axis = axis_of(result)
         for _, each in noisy_points(result):
             here = [row.precision for row in each.comparison.rows if row.precision is not None]
             if not here:
@@ -66,7 +67,7 @@ def draw_errors(report: Report) -> Table | None:
             lines.append(
                 Line(
                     (
-                        each.point.label,
+                        axis.label(each.point),
                         *place,
                         _range_of_counts(count for precision in here for count in precision.draws),
                         f"± {_points(max(precision.draw_error for precision in here))}{missed}",

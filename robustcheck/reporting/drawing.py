@@ -12,6 +12,7 @@ import vl_convert
 
 from robustcheck.errors import InvalidValueError
 from robustcheck.reporting.files import write
+from robustcheck.reporting.marks import shown
 from robustcheck.reporting.palette import Theme, config
 
 _TAG = re.compile(r"<[a-zA-Z][^<>]*>")
@@ -23,10 +24,11 @@ _IDENTIFIER = re.compile(r'(id="|url\(#)((?:clip|gradient)_?\d+)')
 def svg(chart: Any, theme: Theme = "light") -> str:
     """The chart as SVG text: the same bytes each time, with identifiers that differ between charts.
 
-    The theme `page` leaves out the title and takes its colours from the custom properties of `palette.variables`.
+    The theme `page` leaves out the title, takes its colours from the custom properties of `palette.variables`, and
+    gives marks that are `marked` the attributes `data-series`, `data-point` and `data-tip`.
     """
     drawn = vl_convert.vegalite_to_svg(_specification(chart, theme), allowed_base_urls=[])
-    return _renamed(_TAG.sub(lambda tag: _LONG_NUMBER.sub(r"\1", _NOISE.sub("", tag[0])), drawn))
+    return _renamed(_TAG.sub(lambda tag: _LONG_NUMBER.sub(r"\1", _NOISE.sub("", shown(tag[0]))), drawn))
 
 
 def png(chart: Any) -> bytes:

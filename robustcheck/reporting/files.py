@@ -51,7 +51,8 @@ def write_report(report: Report, folder: Path, charts: bool = False) -> list[Pat
     pictures: dict[str, str] = {}
     drawn: list[Path] = []
     if charts:
-        from robustcheck.reporting.charts import report_charts, save
+        from robustcheck.reporting.charts import save
+        from robustcheck.reporting.report_charts import report_charts
 
         for name, chart in report_charts(report).items():
             for suffix in ("png", "svg"):

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from robustcheck.reporting.axis import audit_views, axis_of, ordered
+from robustcheck.reporting.evidence_tables import costs, mistakes
 from robustcheck.reporting.particulars import Particular, particulars, provenance
 from robustcheck.reporting.report import Report, Result
 from robustcheck.reporting.summary import passages
@@ -21,7 +22,7 @@ def render_markdown(report: Report, charts: Mapping[str, str] | None = None) -> 
 
     Args:
         report: what to render.
-        charts: name of a chart, as `charts.report_charts` gives it → where the picture lies, relative to the document.
+        charts: name of a chart, as `report_charts` gives it → where the picture lies, relative to the document.
     """
     charts = charts or {}
     return "\n\n".join(_blocks(report, charts)) + "\n"
@@ -44,6 +45,9 @@ def _blocks(report: Report, charts: Mapping[str, str]) -> Iterator[str]:
         for index, result in enumerate(report.results, 1):
             yield "## Results" if len(report.results) == 1 else f"## {escape(result_name(report, result))}"
             yield from _result(report, result, charts, index)
+    evidence = [block for table in (*mistakes(report), *costs(report)) for block in _table(table)]
+    if evidence:
+        yield _folded("Behind the numbers", evidence)
     for each in particulars(report):
         yield _folded(each.heading, list(_particular(each)))
     last = provenance(report)
@@ -53,12 +57,13 @@ def _blocks(report: Report, charts: Mapping[str, str]) -> Iterator[str]:
 def _result(report: Report, result: Result, charts: Mapping[str, str], index: int) -> Iterator[str]:
     end = "" if len(report.results) == 1 else f"-{index}"
     yield from _picture(charts, f"accuracy{end}", f"Accuracy against {axis_of(result).subject}")
+    yield from _picture(charts, f"ranks{end}", "Which activations differ")
     yield from _picture(charts, f"difference{end}", "Difference from the current activation")
     yield from _picture(charts, f"training{end}", "Validation accuracy under noise while training")
     yield from _table(overview(report, result))
     details: list[str] = []
     for each in ordered(result):
-        details += _table(ranking(report, result, each.comparison, point_caption(each.point)))
+        details += _table(ranking(report, result, each.comparison, point_caption(each.point, axis_of(result).digits)))
     if result.area is not None:
         details += _table(ranking(report, result, result.area, f"Area under the {axis_of(result).curve}"))
     if details:

@@ -67,7 +67,7 @@ def config(theme: Theme) -> dict[str, Any]:
     title = {"color": colour["ink"], "subtitleColor": colour["quiet"], "anchor": "start", "frame": "group"}
     text = {"labelColor": colour["quiet"], "titleColor": colour["quiet"]}
     return {
-        "aria": False,
+        "aria": theme == "page",
         "background": None if theme == "page" else colour["paper"],
         "font": FONT,
         "padding": 4 if theme == "page" else 16,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustcheck.reporting.draw_errors import draw_errors
-from robustcheck.reporting.report import ModelSummary, Report, SensorSummary
+from robustcheck.reporting.report import ModelSummary, NamedPoint, Report, SensorSummary
 from robustcheck.reporting.sensor_tables import sensor_tables
 from robustcheck.reporting.tables import Line, Table, learning_rates
 from robustcheck.reporting.wording import NONE, counted, listed, number, percent, plain, setting
@@ -136,7 +136,7 @@ def _sensor(sensor: SensorSummary) -> tuple[tuple[str, str], ...]:
         ("noise", setting(sensor)),
         *(_specimen(sensor) if real else (("order", _FORMS[sensor.form]),)),
         *((("range in the network", _RANGES[sensor.range]),) if sensor.range else ()),
-        *((("assumed, without a source", plain(listed(sensor.assumed, most=20))),) if sensor.assumed else ()),
+        *((("assumed, without a source", _assumed(sensor)),) if sensor.assumed else ()),
         ("profile SHA-256", plain(sensor.profile_sha256)),
     )
 
@@ -150,17 +150,33 @@ def _resolution(sensor: SensorSummary) -> tuple[str, str]:
 def _specimen(sensor: SensorSummary) -> tuple[tuple[str, str], ...]:
     """What a study says of a camera or LIDAR."""
     settings = ", ".join(f"{plain(name)} = {number(value)}" for name, value in sensor.settings.items())
-    moved = {"exposure": "the exposure", "bits": f"the resolution, at exposure {number(sensor.at_exposure)}"}
-    points = (
-        f"{plain(each.name)} {number(each.value)}" + ("" if each.ep is None else f" (EP {number(each.ep)})")
-        for each in sensor.operating_points
+    light = f"exposure {number(sensor.at_exposure)}" + (
+        "" if sensor.at_lux is None else f", {number(sensor.at_lux)} lx"
     )
+    moved = {"exposure": "the exposure", "bits": f"the resolution, at {light}"}
+    points = (f"{plain(each.name)} {number(each.value)}{_beside(each)}" for each in sensor.operating_points)
     return (
         *((("an EP moves", moved[sensor.vary]),) if sensor.vary else ()),
         ("device seed", str(sensor.device_seed)),
         ("set otherwise than the profile", settings or "nothing"),
         ("operating points that the profile names", ", ".join(points) or NONE),
     )
+
+
+def _assumed(sensor: SensorSummary) -> str:
+    if sensor.kind == "converter":
+        return plain(listed(sensor.assumed, most=20))
+    return f"{len(sensor.assumed)} of {len(sensor.numbers)} numbers: those in bold below"
+
+
+def _beside(point: NamedPoint) -> str:
+    known = ", ".join(
+        [
+            *([] if point.ep is None else [f"EP {number(point.ep)}"]),
+            *([] if point.lux is None else [f"{number(point.lux)} lx"]),
+        ]
+    )
+    return f" ({known})" if known else ""
 
 
 def _failures(report: Report) -> Table:

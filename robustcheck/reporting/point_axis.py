@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from robustcheck.reporting.axis import Axis
 from robustcheck.reporting.report import OperatingPoint, PointResult, Row, SensorSummary
-from robustcheck.reporting.wording import plain
+from robustcheck.reporting.wording import number, plain, telling_digits
 
 Record = dict[str, float | str | bool | None]
 Lines = Mapping[str, Sequence[tuple[PointResult, Row]]]
@@ -17,6 +17,7 @@ _MOST_TICKS = 9
 _MOST_DOUBLE_TICKS = {True: 8, False: 4}
 _SPACE = {True: 0.13, False: 0.27}
 _LETTER = 5.8
+_LEAST_WIDTH = 1e-3
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,13 @@ class PointAxis:
         kinds = [kind for kind in ("clean", "quantised") if any(point.kind == kind for point in met)]
         places = [_place(value, axis) for value in values] or [0.0]
         first, last = places[0], places[-1]
-        step = (last - first or 0.5) * _SPACE[wide]
+        width = last - first
+        step = (width if width > _LEAST_WIDTH else 0.5) * _SPACE[wide]
         mildest, away = (first, -step) if axis.harm_rises else (last, step)
         still = {kind: mildest + away * (len(kinds) - index) for index, kind in enumerate(kinds)}
         ends = [first, last, *still.values()]
         # Room beyond the mildest end, and beyond the other one too where a single point would stand on it.
-        room = [step * 0.45, step * 0.45 if first == last else 0.0]
+        room = [step * 0.45, step * 0.45 if width <= _LEAST_WIDTH else 0.0]
         left, right = room if axis.harm_rises else reversed(room)
         low, high = _value(min(ends) - left, axis), _value(max(ends) + right, axis)
         at = {kind: _value(place, axis) for kind, place in still.items()}
@@ -76,10 +78,11 @@ class PointAxis:
         """The Vega expression that turns a tick into its label: the value, and in a second line the EP there."""
         words = {"clean": "'clean'", "quantised": "['quantised', 'only']" if wide else "'quant.'"}
         labels = {at: words[kind] for kind, at in self.still.items()}
+        digits = telling_digits(self.values, 2)
         if self.eps:
-            labels |= {value: f"['{value:.2g}', 'EP {ep:.3g}']" for value, ep in self.eps.items()}
+            labels |= {value: f"['{number(value, digits)}', 'EP {ep:.3g}']" for value, ep in self.eps.items()}
         elif self.axis.log:
-            labels |= {value: f"'{value:.2g}'" for value in self.values}
+            labels |= {value: f"'{number(value, digits)}'" for value in self.values}
         tests = "".join(f"datum.value == {at!r} ? {label} : " for at, label in labels.items())
         return tests + "format(datum.value, '~g')"
 
@@ -88,13 +91,14 @@ class PointAxis:
 
         Fields: `at`, `name`, and `sensor`, the index of the one that names it, or None where all of them do.
         """
-        if self.axis.name not in ("exposure", "signal"):
+        if self.axis.name not in ("exposure", "lux", "signal"):
             return []
         owners: dict[tuple[float, str], list[int]] = {}
         for index, sensor in enumerate(sensors):
             for each in sensor.operating_points:
-                if self.values and self.values[0] <= each.value <= self.values[-1]:
-                    owners.setdefault((each.value, plain(each.name)), []).append(index)
+                value = each.lux if self.axis.name == "lux" else each.value
+                if value is not None and self.values and self.values[0] <= value <= self.values[-1]:
+                    owners.setdefault((value, plain(each.name)), []).append(index)
         return [
             {"at": value, "name": name, "sensor": None if len(who) == len(sensors) else who[0]}
             for (value, name), who in sorted(owners.items())

@@ -10,49 +10,18 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    model_serializer,
-)
+from pydantic import Field, ValidationError
 
 from robustcheck.errors import ReportError
+from robustcheck.reporting.evidence_record import Confusion, Examples, Sensitivity
+from robustcheck.reporting.record import Interval, Record, SparseRecord
+from robustcheck.reporting.wording import number
 
 SCHEMA_VERSION = 1
 MAX_REPORT_BYTES = 256 * 2**20
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class _Sparse(_Record):
-    """A record whose later fields are written only where they say something: older reports keep their bytes."""
-
-    sparse: ClassVar[frozenset[str]] = frozenset()
-
-    @model_serializer(mode="wrap")
-    def _serialised(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        document: dict[str, Any] = write(self)
-        fields = type(self).model_fields
-        return {
-            name: value
-            for name, value in document.items()
-            if name not in self.sparse or getattr(self, name) != fields[name].get_default(call_default_factory=True)
-        }
-
-
-class Interval(_Record):
-    """A two-sided 95 % confidence interval."""
-
-    lower: float
-    upper: float
-
-
-class Precision(_Record):
+class Precision(Record):
     """How well the noise draws and the test samples settle an accuracy; half-widths of 95 % intervals, as fractions."""
 
     draws: tuple[int, ...] = Field(description="noise draws taken for each trained network, in the order of the seeds")
@@ -63,7 +32,7 @@ class Precision(_Record):
     sample_error: float = Field(description="over test samples, for these networks; more draws do not make it smaller")
 
 
-class Row(_Sparse):
+class Row(SparseRecord):
     """One activation at one operating point."""
 
     sparse: ClassVar[frozenset[str]] = frozenset({"precision"})
@@ -82,7 +51,7 @@ class Row(_Sparse):
     )
 
 
-class Pair(_Record):
+class Pair(Record):
     """The difference of two activations, with an interval that holds for all pairs at once."""
 
     a: str
@@ -95,7 +64,7 @@ class Pair(_Record):
     seeds_needed: int | None = Field(description="seeds that would find this difference with 80 % power; null > 1000")
 
 
-class Comparison(_Record):
+class Comparison(Record):
     """Every activation at one operating point (or over the EP range), ranked."""
 
     rows: tuple[Row, ...] = Field(description="best mean first")
@@ -107,22 +76,23 @@ class Comparison(_Record):
     seeds_needed: int | None = Field(description="seeds that would separate the best from the next with 80 % power")
 
 
-class OperatingPoint(_Sparse):
+class OperatingPoint(SparseRecord):
     """A setting of the sensor: a value on its axis, or the channel off, or rounding without noise.
 
     Of a camera, noise and error probabilities are those of a flat field at white.
     """
 
     sparse: ClassVar[frozenset[str]] = frozenset(
-        {"exposure", "bits", "signal", "data_ep", "range_ep", "intensity_ep", "detection", "named"}
+        {"exposure", "lux", "bits", "signal", "data_ep", "range_ep", "intensity_ep", "detection", "named"}
     )
 
-    kind: Literal["ep", "exposure", "signal", "clean", "quantised"] = Field(description="what was asked for")
+    kind: Literal["ep", "exposure", "lux", "signal", "clean", "quantised"] = Field(description="what was asked for")
     ep: float | None = Field(description="ep_centre; null for a LIDAR, and where there is no noise")
     ep_adc: float | None = Field(description="the same noise as a converter sees it; null where ep is")
     sigma: float | None = Field(description="noise scale in full scales of [0, 1]; 0 without noise")
     sigma_steps: float | None = Field(description="the same in steps (LSB)")
     exposure: float | None = Field(default=None, description="share of a camera's full well that white fills")
+    lux: float | None = Field(default=None, description="illuminance that gives it, by the profile's lens [lx]")
     bits: float | None = Field(default=None, description="resolution, where the operating point decides it")
     signal: float | None = Field(default=None, description="share of a LIDAR's return signal that arrives")
     data_ep: float | None = Field(default=None, description="mean ep_centre over the pixels of the test split")
@@ -132,22 +102,36 @@ class OperatingPoint(_Sparse):
     named: str | None = Field(default=None, description="the profile's name for this operating point")
 
     @property
+    def asked(self) -> float | None:
+        """The value that was asked for, of what `kind` says; None without noise."""
+        return {"ep": self.ep, "exposure": self.exposure, "lux": self.lux, "signal": self.signal}.get(self.kind)
+
+    @property
     def label(self) -> str:
-        """What a table calls it: `EP 0.5`, `exposure 0.1`, `signal 0.3`, `clean`, `quantised only`."""
-        value = {"ep": self.ep, "exposure": self.exposure, "signal": self.signal}.get(self.kind)
-        if value is None:
+        """What it is called where four digits are enough to know it by."""
+        return self.written(digits=4)
+
+    def written(self, digits: int) -> str:
+        """What a table calls it: `EP 0.5`, `exposure 0.1`, `50 lx`, `signal 0.3`, `clean`, `quantised only`.
+
+        An EP has six digits at least.
+        """
+        if self.asked is None:
             return "quantised only" if self.kind == "quantised" else "clean"
-        return f"EP {value:g}" if self.kind == "ep" else f"{self.kind} {value:.4g}"
+        if self.kind == "ep":
+            return f"EP {number(self.asked, max(digits, 6))}"
+        value = number(self.asked, digits)
+        return f"{value} lx" if self.kind == "lux" else f"{self.kind} {value}"
 
 
-class PointResult(_Record):
+class PointResult(Record):
     """What came out at one operating point."""
 
     point: OperatingPoint
     comparison: Comparison
 
 
-class NumberSummary(_Record):
+class NumberSummary(Record):
     """A number of a profile."""
 
     name: str
@@ -157,19 +141,22 @@ class NumberSummary(_Record):
     source: str
 
 
-class NamedPoint(_Record):
+class NamedPoint(SparseRecord):
     """An operating point that the profile names."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset({"lux"})
 
     name: str
     value: float = Field(description="an exposure or a signal")
     ep: float | None = Field(description="ep_centre there; null for a LIDAR")
+    lux: float | None = Field(default=None, description="illuminance that gives the exposure [lx]")
 
 
-class SensorSummary(_Sparse):
+class SensorSummary(SparseRecord):
     """The sensor as the study used it."""
 
     sparse: ClassVar[frozenset[str]] = frozenset(
-        {"kind", "settings", "vary", "at_exposure", "device_seed", "numbers", "operating_points"}
+        {"noise", "kind", "settings", "vary", "at_exposure", "at_lux", "device_seed", "numbers", "operating_points"}
     )
 
     key: str = Field(description="unique in the report, e.g. adc-4bit/16 steps")
@@ -179,7 +166,9 @@ class SensorSummary(_Sparse):
     steps: int
     bits: float = Field(description="log2(steps + 1)")
     form: Literal["aod", "doa"]
-    noise: Literal["gaussian", "uniform", "laplace"]
+    noise: Literal["gaussian", "uniform", "laplace"] | None = Field(
+        default=None, description="of a converter; absent for a camera or LIDAR, whose noise follows from its numbers"
+    )
     placement: Literal["sensor", "network"]
     range: Literal["unit", "calibrated"] | None = Field(description="null for placement sensor")
     assumed: tuple[str, ...] = Field(description="numbers of the profile that have no source")
@@ -187,12 +176,13 @@ class SensorSummary(_Sparse):
     settings: dict[str, float] = Field(default={}, description="numbers of the profile that the study set otherwise")
     vary: Literal["exposure", "bits"] | None = Field(default=None, description="what an EP moves in a camera")
     at_exposure: float | None = Field(default=None, description="where it moves the bits")
+    at_lux: float | None = Field(default=None, description="the same where it was asked for as an illuminance [lx]")
     device_seed: int | None = Field(default=None, description="which specimen of a camera or LIDAR")
     numbers: tuple[NumberSummary, ...] = Field(default=(), description="of a camera or LIDAR")
     operating_points: tuple[NamedPoint, ...] = Field(default=(), description="that the profile of such a one names")
 
 
-class SiteSummary(_Record):
+class SiteSummary(Record):
     """A place in the network where an activation stands."""
 
     path: str
@@ -201,7 +191,7 @@ class SiteSummary(_Record):
     calls: int
 
 
-class ModelSummary(_Record):
+class ModelSummary(Record):
     """The model that was given."""
 
     key: str
@@ -218,7 +208,7 @@ class ModelSummary(_Record):
     notes: tuple[str, ...] = Field(default=(), description="what was assumed and what was verified on loading")
 
 
-class DataSummary(_Record):
+class DataSummary(Record):
     """The data that was used, and how it was split."""
 
     spec: str
@@ -235,7 +225,7 @@ class DataSummary(_Record):
     notes: tuple[str, ...]
 
 
-class ActivationSummary(_Record):
+class ActivationSummary(Record):
     """A contestant."""
 
     spec: str
@@ -246,14 +236,14 @@ class ActivationSummary(_Record):
     replaced: dict[str, tuple[str, ...]] = Field(description="model key -> paths where it was put")
 
 
-class LearningRateTrial(_Record):
+class LearningRateTrial(Record):
     """One learning rate tried on the validation split under noise."""
 
     learning_rate: float
     validation_accuracy: float
 
 
-class Tuning(_Record):
+class Tuning(Record):
     """How the learning rate of one contestant was chosen."""
 
     model: str
@@ -264,7 +254,7 @@ class Tuning(_Record):
     chosen: float
 
 
-class Training(_Record):
+class Training(Record):
     """One trained network: a cell."""
 
     cell: str = Field(description="content hash of the cell")
@@ -282,7 +272,7 @@ class Training(_Record):
     validation_curve: tuple[float, ...]
 
 
-class Predictions(_Record):
+class Predictions(Record):
     """Which test samples one network got right at one operating point."""
 
     cell: str
@@ -291,7 +281,7 @@ class Predictions(_Record):
     correct: str = Field(description="base64 of zlib of numpy.packbits of bool (draws, samples), row-major")
 
 
-class Result(_Record):
+class Result(Record):
     """One model on one sensor."""
 
     model: str
@@ -302,7 +292,7 @@ class Result(_Record):
     )
 
 
-class Failure(_Record):
+class Failure(Record):
     """A cell that could not be finished."""
 
     cell: str
@@ -310,14 +300,14 @@ class Failure(_Record):
     error: str
 
 
-class Report(_Sparse):
+class Report(SparseRecord):
     """The whole document; see the module's docstring and the JSON Schema that `json_schema()` gives.
 
     >>> sorted(json_schema()["required"])[:4]
     ['activations', 'data', 'draws', 'failures']
     """
 
-    sparse: ClassVar[frozenset[str]] = frozenset({"precision"})
+    sparse: ClassVar[frozenset[str]] = frozenset({"precision", "confusions", "examples", "sensitivities"})
 
     schema_version: Literal[1]
     kind: Literal["audit", "compare"]
@@ -336,6 +326,9 @@ class Report(_Sparse):
     tuning: tuple[Tuning, ...]
     training: tuple[Training, ...]
     predictions: tuple[Predictions, ...]
+    confusions: tuple[Confusion, ...] = ()
+    examples: tuple[Examples, ...] = ()
+    sensitivities: tuple[Sensitivity, ...] = Field(default=(), description="where the study asked for them")
     sample_ids: str = Field(description="base64 of zlib of int64 little-endian ids of the test samples")
     failures: tuple[Failure, ...]
     numerics: int = Field(description="version of all that decides numbers; reports differ where it differs")

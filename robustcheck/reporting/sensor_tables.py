@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from robustcheck.reporting.axis import noisy_points
+from robustcheck.reporting.axis import axis_of, noisy_points
 from robustcheck.reporting.report import OperatingPoint, Report, SensorSummary
 from robustcheck.reporting.tables import Line, Table
 from robustcheck.reporting.wording import NONE, number, plain
@@ -13,6 +13,7 @@ ASSUMED = "assumed"
 _COLUMNS = {
     "camera": (
         ("exposure", "exposure"),
+        ("light [lx]", "lux"),
         ("bits", "bits"),
         ("EP", "ep"),
         ("EP as a converter sees it", "ep_adc"),
@@ -27,7 +28,8 @@ _COLUMNS = {
     ),
 }
 _NOTES = {
-    "camera": "σ and EP are those of a flat field at white, without the sensor's fixed pattern.",
+    "camera": "σ and EP are those of a flat field at white, without the sensor's fixed pattern."
+    " The light is that on the scene, by the profile's lens and exposure time.",
     "lidar": "Range EP is high and harmless where the noise is many steps of the range; see the accuracy.",
 }
 
@@ -37,17 +39,18 @@ def sensor_tables(report: Report, sensor: SensorSummary) -> Iterator[Table]:
     if sensor.kind == "converter":
         return
     met = {
-        each.point.label: each.point
+        each.point.written(axis_of(result).digits): each.point
         for result in report.results
         if result.sensor.key == sensor.key
         for _, each in noisy_points(result)
     }
     if met:
-        yield _points(sensor, list(met.values()))
+        yield _points(sensor, met)
     yield _numbers(sensor)
 
 
-def _points(sensor: SensorSummary, points: list[OperatingPoint]) -> Table:
+def _points(sensor: SensorSummary, met: dict[str, OperatingPoint]) -> Table:
+    points = met.values()
     columns = [
         (head, field)
         for head, field in _COLUMNS[sensor.kind]
@@ -57,12 +60,12 @@ def _points(sensor: SensorSummary, points: list[OperatingPoint]) -> Table:
     lines = (
         Line(
             (
-                point.label,
+                label,
                 *(number(getattr(point, field)) for _, field in columns),
                 *((plain(point.named or NONE),) if named else ()),
             )
         )
-        for point in points
+        for label, point in met.items()
     )
     heads = ("operating point", *(head for head, _ in columns), *(("named",) if named else ()))
     return Table("Operating points on every axis", heads, tuple(lines), (_NOTES[sensor.kind],))
@@ -76,11 +79,12 @@ def _numbers(sensor: SensorSummary) -> Table:
         )
         for each in sensor.numbers
     )
-    assumed = any(each.status == ASSUMED for each in sensor.numbers)
+    assumed = sum(each.status == ASSUMED for each in sensor.numbers)
     return Table(
         "Numbers of the profile",
         ("number", "value", "kind", "status", "source"),
         tuple(lines),
         (f"In bold: {ASSUMED}, without a source.",) if assumed else (),
         words=True,
+        folded=f"All {len(sensor.numbers)} numbers of the profile with their sources; {assumed or 'none'} {ASSUMED}",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -11,6 +11,7 @@ from robustcheck.reporting.audit_summary import audit_certainty, audited
 from robustcheck.reporting.axis import Axis, asked_in, axis_of, is_noisy, noisy_points, trained_at, words_of
 from robustcheck.reporting.draw_errors import draw_error_sentences, draws_taken
 from robustcheck.reporting.report import OperatingPoint, PointResult, Report, Result
+from robustcheck.reporting.sensor_notes import sensor_notes
 from robustcheck.reporting.verdict import current_activation, difference_from, networks_each, verdict
 from robustcheck.reporting.wording import counted, listed, number, percent, plain, result_name, sensor_name, setting
 
@@ -46,14 +47,14 @@ def passages(report: Report) -> tuple[Passage, ...]:
         found = (
             Passage("What was tested", (_tested(report),)),
             Passage("The answer", tuple(audited(report, result) for result in report.results)),
-            Passage("How sure this is", (*audit_certainty(report), *_assumed(report))),
+            Passage("How sure this is", (*audit_certainty(report), *sensor_notes(report))),
             Passage("What to do", (*_unfinished(report), _NEXT)),
         )
     else:
         found = (
             Passage("What was tested", (_tested(report),)),
             Passage("The answer", tuple(_each(report, _answer))),
-            Passage("How sure this is", (*_each(report, _power), *_certainty(report), *_assumed(report))),
+            Passage("How sure this is", (*_each(report, _power), *_certainty(report), *sensor_notes(report))),
             Passage("What to do", (*_each(report, _advice), *_selection(report), *_chores(report))),
         )
     return tuple(Passage(each.heading, tuple(map(plain, each.sentences))) for each in found if each.sentences)
@@ -93,7 +94,7 @@ def _tested(report: Report) -> str:
         trained += " and without the batch normalisation that was folded away when the file was exported"
     seeds = f" with {counted(report.seeds, 'seed')}" if report.training else ""
     return (
-        f"{counted(len(names), 'activation')} ({listed(names, most=12)}) in {listed(models)} on"
+        f"{counted(len(names), 'activation')} – {listed(names, most=12)} – in {listed(models)} on"
         f" {on}, {trained}{seeds}: {where}"
     )
 
@@ -141,8 +142,8 @@ def _standing(axis: Axis, noisy: Sequence[PointResult], current: str, behind: bo
     worse = [(point, pair) for point, pair in gaps if pair.significant and pair.difference > 0]
     point, pair = max(worse or gaps, key=lambda item: item[1].difference)
     size = (
-        f"{percent(pair.difference)} points below {pair.a} at {axis.place(point)}"
-        f" (interval for all pairs at once: {percent(pair.lower)} to {percent(pair.upper)})"
+        f"{percent(pair.difference)} points (interval for all pairs at once: {percent(pair.lower)} to"
+        f" {percent(pair.upper)}) below {pair.a} at {axis.place(point)}"
     )
     if worse:
         where = _where(axis, [point for point, _ in worse], noisy)
@@ -260,25 +261,35 @@ def _advice(report: Report, result: Result) -> Iterator[str]:
         yield f"At {axis.places(points)} {current} falls behind {listed(leaders)}; which of these to swap in is open."
     if keep:
         yield f"At {axis.places(keep)} these data do not show that replacing {current} helps."
-    behind = [
-        pair.seeds_needed
-        for comparison in (each.comparison for each in noisy)
-        if current is not None
-        and (pair := difference_from(comparison, comparison.rows[0].activation, current)) is not None
-        and not pair.significant
-        and pair.seeds_needed is not None
-    ]
-    open_ones = [each.comparison.seeds_needed for each in noisy if each.comparison.winner is None]
-    needed = [seeds for seeds in open_ones if seeds is not None]
-    if behind and report.seeds < min(behind) <= _MANY_SEEDS:
+    behind: dict[int, list[OperatingPoint]] = defaultdict(list)
+    ties: dict[int, list[OperatingPoint]] = defaultdict(list)
+    for each in noisy:
+        comparison = each.comparison
+        pair = difference_from(comparison, comparison.rows[0].activation, current) if current is not None else None
+        if pair is not None and not pair.significant and pair.seeds_needed is not None:
+            behind[pair.seeds_needed].append(each.point)
+        if comparison.winner is None and comparison.seeds_needed is not None:
+            ties[comparison.seeds_needed].append(each.point)
+    # Where this many seeds should have been enough, more of them are no advice.
+    behind, ties = (
+        {seeds: points for seeds, points in found.items() if seeds > report.seeds} for found in (behind, ties)
+    )
+    if any(seeds <= _MANY_SEEDS for seeds in behind):
         yield (
-            f"To learn whether {current} falls behind the highest mean, plan a study with about --seeds {min(behind)}."
-            f" {_SECOND_LOOK}"
+            f"To learn whether {current} falls behind the highest mean, plan a study with"
+            f" {_planned(behind, axis, noisy)}. {_SECOND_LOOK}"
         )
-    elif needed and report.seeds < min(needed) <= _MANY_SEEDS:
-        yield f"To break a tie, plan a study with about --seeds {min(needed)}. {_SECOND_LOOK}"
-    elif needed and min(needed) > _MANY_SEEDS:
+    elif any(seeds <= _MANY_SEEDS for seeds in ties):
+        yield f"To break a tie, plan a study with {_planned(ties, axis, noisy)}. {_SECOND_LOOK}"
+    elif ties:
         yield "More seeds will hardly break the ties: the differences are small beside the spread between networks."
+
+
+def _planned(needed: Mapping[int, Sequence[OperatingPoint]], axis: Axis, noisy: Sequence[PointResult]) -> str:
+    """How many seeds each operating point asks for, where a study can have as many."""
+    few = {seeds: needed[seeds] for seeds in sorted(needed) if seeds <= _MANY_SEEDS}
+    each = [f"{seeds} for {_where(axis, points, noisy)}" for seeds, points in few.items()]
+    return f"about --seeds {max(few)}" + (f": {'; '.join(each)}" if len(noisy) > 1 else "")
 
 
 def _selection(report: Report) -> Iterator[str]:
@@ -293,7 +304,7 @@ def _selection(report: Report) -> Iterator[str]:
         top = max(means.values())
         names = [name for name, mean in means.items() if mean == top]
         where = {"mixed": f"trained over mixed {asked_in(report)}s", "none": "not trained"}.get(
-            train_ep, f"trained at {trained_at(train_ep)}"
+            train_ep, f"trained at {trained_at(report, sensor, train_ep)}"
         )
         place = f"{model} on {sensor}, {where}" if len(report.results) > 1 else where
         firsts[listed(names)].append(f"{place}: {percent(top)} %")
@@ -314,16 +325,6 @@ def _unfinished(report: Report) -> Iterator[str]:
     if report.failures:
         cells = counted(len(report.failures), "cell")
         yield f"{cells} could not be finished (see the failures): run the command again."
-
-
-def _assumed(report: Report) -> Iterator[str]:
-    """Which numbers of cameras and LIDARs have no source: all that was found rests on them."""
-    real = {each.sensor.key: each.sensor.assumed for each in report.results if each.sensor.kind != "converter"}
-    for names in dict.fromkeys(filter(None, real.values())):
-        keys = [key for key, assumed in real.items() if assumed == names]
-        whose = f" of {listed(keys)}" if len(report.results) > 1 else ""
-        short = dict.fromkeys("operating points" if "operating_points" in name else name for name in names)
-        yield f"Assumed numbers{whose}: {listed(short, most=30)} (no source: see the profile)."
 
 
 def _in_order(report: Report, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import stdev
 
+from robustcheck.analysis.intervals import least_spread
 from robustcheck.reporting.axis import asked_in, axis_of, ordered, trained_at
 from robustcheck.reporting.report import Comparison, OperatingPoint, Pair, Report, Result, Row
 from robustcheck.reporting.verdict import current_activation, difference_from, power, verdict
@@ -48,7 +50,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, the heads of the columns, rows, and notes below; numbers but for the first column, unless `words`."""
+    """A caption, the heads of the columns, rows, and notes below; numbers but for the first column, unless `words`.
+
+    What is `folded` stands in place of a page's table until it is opened.
+    """
 
     caption: str
     columns: tuple[str, ...]
@@ -56,12 +61,14 @@ class Table:
     notes: tuple[str, ...] = ()
     verdict: str = ""
     words: bool = False
+    folded: str = ""
 
 
 def overview(report: Report, result: Result) -> Table:
     """Activations × operating points: mean accuracy, half the interval over networks, and who leads."""
     current = current_activation(report, result)
-    columns = [(each.point.label, each.comparison) for each in ordered(result)]
+    axis = axis_of(result)
+    columns = [(axis.label(each.point), each.comparison) for each in ordered(result)]
     if result.area is not None:
         columns.append(("area", result.area))
     lines = []
@@ -79,6 +86,7 @@ def overview(report: Report, result: Result) -> Table:
         notes.append(
             "Clean: all converters off, their clamps too; networks that were trained behind them have not met that."
         )
+    notes += _agreeing(report, [comparison for _, comparison in columns])
     if any(comparison.pairs for _, comparison in columns):
         notes.append(f"{LEGEND}.")
     return Table(
@@ -111,7 +119,7 @@ def ranking(report: Report, result: Result, comparison: Comparison, caption: str
         cells.append(f"{row.converged} of {len(row.per_seed)}")
         leads = bool(comparison.pairs) and row.activation in comparison.leaders
         lines.append(Line(tuple(cells), lead=leads, strip=strip))
-    notes = [power(comparison)]
+    notes = [power(comparison), *_agreeing(report, [comparison])]
     notes += [f"Equal in every network: {listed(map(plain, tie))}." for tie in comparison.exact_ties]
     if compared:
         notes.append("Differences with intervals for all pairs at once; * significant.")
@@ -121,17 +129,37 @@ def ranking(report: Report, result: Result, comparison: Comparison, caption: str
 
 
 def audit(report: Report, model: str) -> Table:
-    """Operating points × sensors of one model: accuracy with its interval over samples and draws."""
+    """Operating points × sensors of one model: accuracy with its interval over samples and draws.
+
+    A row is what was asked for: cameras stand beside each other by it, whatever exposures that makes.
+    """
     results = [result for result in report.results if result.model == model]
-    labels = list(dict.fromkeys(each.point.label for result in results for each in ordered(result)))
+    asked = list(dict.fromkeys(_asked(each.point) for result in results for each in ordered(result)))
     lines = []
-    for label in labels:
-        cells = []
-        for result in results:
-            rows = [row for each in result.points if each.point.label == label for row in each.comparison.rows[:1]]
-            cells.append(f"{percent(rows[0].accuracy)} ({span(rows[0].samples)})" if rows else NONE)
-        lines.append(Line((label, *cells)))
-        alone = [_alone(result, label) for result in results]
+    for key in asked:
+        here = [
+            next(
+                (
+                    (axis_of(result), each.point, each.comparison.rows[0])
+                    for each in result.points
+                    if _asked(each.point) == key and each.comparison.rows
+                ),
+                None,
+            )
+            for result in results
+        ]
+        cells = [
+            NONE if found is None else f"{percent(found[2].accuracy)} ({span(found[2].samples)})" for found in here
+        ]
+        met = [found for found in here if found is not None]
+        moved = {axis.moved(point) for axis, point, _ in met}
+        axis, point, _ = met[0]
+        lines.append(Line((axis.label(point) if len(moved) == 1 else point.written(axis.digits), *cells)))
+        if len(moved) > 1:
+            lines.append(Line(("– at", *(NONE if found is None else found[0].moved(found[1]) for found in here))))
+        alone = [
+            NONE if found is None else _alone(result, found[2]) for result, found in zip(results, here, strict=True)
+        ]
         if any(cell != NONE for cell in alone):
             lines.append(Line(("– rounding alone", *alone)))
     return Table(
@@ -142,12 +170,14 @@ def audit(report: Report, model: str) -> Table:
     )
 
 
-def _alone(result: Result, label: str) -> str:
+def _asked(point: OperatingPoint) -> tuple[str, float | None]:
+    return point.kind, point.asked
+
+
+def _alone(result: Result, row: Row) -> str:
     """Accuracy with rounding and no noise at this point, where it is not the same at every point."""
-    if any(each.point.kind == "quantised" for each in result.points):
-        return NONE
-    found = [row.quantised for each in result.points if each.point.label == label for row in each.comparison.rows[:1]]
-    return percent(found[0]) if found and found[0] is not None else NONE
+    everywhere = any(each.point.kind == "quantised" for each in result.points)
+    return NONE if everywhere or row.quantised is None else percent(row.quantised)
 
 
 def learning_rates(report: Report) -> Table | None:
@@ -161,7 +191,7 @@ def learning_rates(report: Report) -> Table | None:
         tried = {trial.learning_rate: trial.validation_accuracy for trial in each.trials}
         place = (f"{plain(each.model)} on {plain(each.sensor)}",) if several else ()
         cells = (percent(tried[rate]) if rate in tried else NONE for rate in grid)
-        trained = plain(each.train_ep if at_ep else trained_at(each.train_ep))
+        trained = plain(each.train_ep if at_ep else trained_at(report, each.sensor, each.train_ep))
         lines.append(Line((plain(each.activation), *place, trained, *cells, number(each.chosen))))
     place = ("where",) if several else ()
     return Table(
@@ -182,7 +212,7 @@ def learning_rates(report: Report) -> Table | None:
     )
 
 
-def point_caption(point: OperatingPoint) -> str:
+def point_caption(point: OperatingPoint, digits: int = 4) -> str:
     """What an operating point is: its noise, and for a camera or LIDAR what it is on the other axes.
 
     >>> point_caption(OperatingPoint(kind="ep", ep=0.5, ep_adc=0.51, sigma=0.05, sigma_steps=0.74))
@@ -199,7 +229,9 @@ def point_caption(point: OperatingPoint) -> str:
     elif point.exposure is not None:
         resolution = _said("", point.bits, " bits at ")
         parts = [
-            resolution + _said("exposure", point.exposure) if point.kind == "ep" else _said("EP", point.ep),
+            resolution + _said("exposure", point.exposure) if point.kind != "exposure" else "",
+            _said("", point.lux, " lx") if point.kind != "lux" else "",
+            _said("EP", point.ep) if point.kind != "ep" else "",
             _said("as a converter sees it", point.ep_adc),
             _said("σ =", point.sigma_steps, " codes"),
             _said("mean EP of the data", point.data_ep),
@@ -208,13 +240,25 @@ def point_caption(point: OperatingPoint) -> str:
         parts = [_said("σ =", point.sigma_steps, " steps"), _said("as a converter sees it EP", point.ep_adc)]
     name = f", {plain(point.named)}" if point.named else ""
     known = ", ".join(filter(None, parts))
-    return f"{point.label}{name} ({known})" if known else f"{point.label}{name}"
+    return f"{point.written(digits)}{name}" + (f" ({known})" if known else "")
 
 
 def area_mean(result: Result) -> str:
     """What an area is the mean of. Exposures and signals are ratios, so their logarithms are evenly weighted."""
     axis = axis_of(result)
     return f"mean accuracy over the {'logarithm of the ' + axis.short if axis.log else axis.short + ' range'}"
+
+
+def _agreeing(report: Report, comparisons: Sequence[Comparison]) -> list[str]:
+    """What is said where the networks of an activation differ less than their test samples can show."""
+    samples = report.data.counts.get("test")
+    rows = [row for comparison in comparisons for row in comparison.rows if len(row.per_seed) > 1]
+    if not samples or not any(stdev(row.per_seed) < least_spread(samples) for row in rows):
+        return []
+    return [
+        "Networks that nearly agree do not show that the next one will: no spread between them is taken below one of"
+        f" the {samples} test samples decided differently, {percent(least_spread(samples))} points."
+    ]
 
 
 def row_of(comparison: Comparison, activation: str) -> Row | None:

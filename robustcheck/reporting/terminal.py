@@ -103,7 +103,7 @@ def _pieces(widths: Sequence[int], width: int) -> Iterator[list[int]]:
 
 def _head(column: str) -> str:
     """A head in as few columns as it can be."""
-    return column.replace(" (", "\n(").replace("quantised only", "quantised\nonly")
+    return column.replace(" (", "\n(").replace("/", "/\n").replace("quantised only", "quantised\nonly")
 
 
 def _cell(console: Console, cell: str, winners: bool) -> Text:

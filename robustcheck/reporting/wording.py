@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from robustcheck.reporting.report import Interval, Report, Result, SensorSummary
+if TYPE_CHECKING:
+    from robustcheck.reporting.record import Interval
+    from robustcheck.reporting.report import Report, Result, SensorSummary
 
 NONE = "–"
 MINUS = "\u2212"
@@ -34,6 +37,7 @@ def points(difference: float) -> str:
 def span(interval: Interval | None) -> str:
     """An interval of accuracies in percent, cut to what an accuracy can be.
 
+    >>> from robustcheck.reporting.record import Interval
     >>> span(Interval(lower=0.981, upper=1.004)), span(None)
     ('98.1–100.0', '–')
     """
@@ -45,19 +49,33 @@ def span(interval: Interval | None) -> str:
 def half_width(interval: Interval, middle: float) -> str:
     """How far an interval reaches from its middle in percentage points, to the farther end: it may be cut at 0 or 1.
 
+    >>> from robustcheck.reporting.record import Interval
     >>> half_width(Interval(lower=0.95, upper=1.0), 0.98)
     '3.0'
     """
     return f"{100 * max(interval.upper - middle, middle - interval.lower):.1f}"
 
 
-def number(value: float | None) -> str:
-    """A number with up to four significant digits, as short as it can be.
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with up to four significant digits, as short as it can be; without an exponent below a million.
 
-    >>> number(0.0030000001), number(15.0), number(None)
-    ('0.003', '15', '–')
+    >>> number(0.0030000001), number(15.0), number(20000.0), number(None)
+    ('0.003', '15', '20000', '–')
     """
-    return NONE if value is None else f"{value:.4g}".replace("-", MINUS, 1 if value < 0 else 0)
+    if value is None:
+        return NONE
+    text = f"{float(f'{value:.{digits}g}'):.{max(digits, 6)}g}"
+    return text.replace("-", MINUS, 1 if value < 0 else 0)
+
+
+def telling_digits(values: Iterable[float], least: int) -> int:
+    """The fewest significant digits, though no fewer than `least`, with which different values are written differently.
+
+    >>> telling_digits([0.1, 0.2], 4), telling_digits([0.01, 0.010000001], 4)
+    (4, 8)
+    """
+    found = set(values)
+    return next(digits for digits in range(least, 18) if len({number(value, digits) for value in found}) == len(found))
 
 
 def listed(names: Iterable[str], most: int = _LISTED, last: str = "and") -> str:
@@ -111,7 +129,7 @@ def setting(sensor: SensorSummary) -> str:
         return "the LIDAR's own noise"
     if sensor.kind == "camera":
         return "the camera's own noise"
-    noise = "Gaussian" if sensor.noise == "gaussian" else "Laplace" if sensor.noise == "laplace" else sensor.noise
+    noise = {"gaussian": "Gaussian", "laplace": "Laplace"}.get(str(sensor.noise), str(sensor.noise))
     place = "at the sensor" if sensor.placement == "sensor" else "throughout the network"
     return f"{noise} noise {place}"
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from robustcheck.data.datasets import Dataset, Split
 from robustcheck.networks.loading import Model
-from robustcheck.sensing.analog import NoisyNetwork, Scales
+from robustcheck.sensing.analog import NoisyNetwork
+from robustcheck.sensing.analog_layer import Scales
 from robustcheck.sensing.channel import Channel
 from robustcheck.sensing.random import permutation, stream_key
 from robustcheck.study.precision import check_precision, draw_error, draws_for

@@ -34,7 +34,10 @@ CREATE TABLE predictions (
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """How a cell's network was trained; losses that are not finite are None."""
+    """How a cell's network was trained; losses that are not finite are None.
+
+    `clean_validation_accuracy` is without noise, of networks that were trained to be ranked.
+    """
 
     learning_rate: float | None
     epochs: int
@@ -43,6 +46,7 @@ class TrainingRecord:
     converged: bool
     train_loss: tuple[float | None, ...]
     validation_curve: tuple[float, ...]
+    clean_validation_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,11 @@ class Store:
             np.frombuffer(zlib.decompress(predicted), "<u2").reshape(draws, samples).astype(np.int32),
             np.frombuffer(zlib.decompress(probability), "<f4").reshape(draws, samples).astype(np.float32),
         )
+
+    def points(self, hash: str) -> tuple[str, ...]:
+        """What the cell holds predictions at, in the order in which they were made."""
+        rows = self._query("SELECT point FROM predictions WHERE hash = ? ORDER BY rowid", (hash,))
+        return tuple(row[0] for row in rows)
 
     def _query(self, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         try:

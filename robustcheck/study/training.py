@@ -16,7 +16,8 @@ from torch import nn
 from robustcheck.data.datasets import Dataset
 from robustcheck.errors import InvalidValueError, UsageError
 from robustcheck.networks.loading import Model, model_hash
-from robustcheck.sensing.analog import NoisyNetwork, Scales
+from robustcheck.sensing.analog import NoisyNetwork
+from robustcheck.sensing.analog_layer import Scales
 from robustcheck.sensing.channel import Channel
 from robustcheck.sensing.operating_point import OperatingPoint
 from robustcheck.sensing.profile import SensorProfile

@@ -1,0 +1,213 @@
+"""The page in a real browser: nothing is loaded, nothing complains, charts are drawn, filters and hovering work."""
+
+import re
+
+import html5lib
+import pytest
+from playwright.sync_api import sync_playwright
+from synthetic_report import ACTIVATIONS, EPS, build
+
+from robustcheck.reporting.files import write_report
+from robustcheck.reporting.html import render_html
+from robustcheck.reporting.produce import run_study
+from robustcheck.study.plan import Study
+
+pytestmark = pytest.mark.chromium
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(
+            executable_path="/usr/bin/chromium",
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compared")
+    write_report(build(), folder)
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory):
+    study = Study.create(
+        kind="audit",
+        models=[{"spec": "digits-convnet"}],
+        data={"spec": "digits", "max_samples": 300},
+        sensors=[{"spec": "adc-4bit", "placement": "network"}],
+        eps=(0.2, 0.8),
+        sensitivity=True,
+    )
+    folder = tmp_path_factory.mktemp("audited")
+    write_report(run_study(study), folder)
+    return folder / "report.html"
+
+
+class Visit:
+    """A page that is open, with all that it said or asked for."""
+
+    def __init__(self, browser, path, width=1440, **options):
+        self.page = browser.new_page(viewport={"width": width, "height": 900}, **options)
+        self.said, self.asked = [], []
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.said.append(dialog.message), dialog.dismiss()))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(path.as_uri())
+
+    def shown(self, selector):
+        return self.page.locator(selector).filter(visible=True)
+
+
+@pytest.fixture
+def visit(browser):
+    opened = []
+
+    def go(path, **options):
+        opened.append(Visit(browser, path, **options))
+        return opened[-1]
+
+    yield go
+    for each in opened:
+        each.page.close()
+
+
+@pytest.mark.parametrize("width", [375, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("which", ["compared", "audited"])
+def test_a_page_is_quiet_asks_for_nothing_and_fits(visit, request, which, width, scheme):
+    path = request.getfixturevalue(which)
+    seen = visit(path, width=width, color_scheme=scheme)
+    assert seen.said == []
+    assert [url for url in seen.asked if not url.startswith("data:")] == [path.as_uri()]
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
+    paper = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+def test_every_mark_of_the_charts_is_drawn(visit, compared):
+    seen = visit(compared)
+    accuracy = seen.page.locator("figure", has_text="Accuracy against error probability").locator(".wide")
+    kinds = len(EPS) + 2
+    assert accuracy.locator("[data-tip]").count() == len(ACTIVATIONS) * kinds
+    # An area and a line over the curve, a name at its end with leader and mark, an interval at each still point.
+    assert accuracy.locator("[data-series]").count() == len(ACTIVATIONS) * (kinds + 2 + 3 + 2)
+    ranks = seen.page.locator("figure", has_text="Which activations differ").locator(".wide")
+    assert ranks.locator("[data-series]").count() == 3 * len(ACTIVATIONS)
+    box = accuracy.locator("svg").bounding_box()
+    assert box["width"] > 600
+    assert box["height"] > 300
+
+
+def test_pointing_at_a_mark_tells_its_numbers(visit, compared):
+    seen = visit(compared)
+    report = build()
+    row = next(row for row in report.results[0].points[3].comparison.rows if row.activation == "gelu")
+    tip = seen.page.locator("#tip")
+    assert not tip.is_visible()
+    for covering in ("silu", "mish", "aptx"):
+        seen.page.get_by_label(covering, exact=True).uncheck()
+    seen.page.locator(".wide [data-tip^='gelu at EP 0.4']").first.hover()
+    assert tip.is_visible()
+    assert tip.inner_text().startswith(f"gelu at EP 0.4: {100 * row.accuracy:.1f} % (")
+    seen.page.mouse.move(0, 0)
+    seen.page.locator("h1").hover()
+    assert not tip.is_visible()
+
+
+def test_arrow_keys_step_through_a_chart(visit, compared):
+    seen = visit(compared)
+    seen.page.locator(".chart.wide").first.focus()
+    told = []
+    for _ in range(3):
+        seen.page.keyboard.press("ArrowRight")
+        told.append(seen.page.locator("#tip").inner_text())
+    assert len(set(told)) == 3
+    seen.page.keyboard.press("ArrowLeft")
+    assert seen.page.locator("#tip").inner_text() == told[1]
+    seen.page.keyboard.press("Escape")
+    assert not seen.page.locator("#tip").is_visible()
+
+
+def test_filters_hide_an_activation_and_an_operating_point_everywhere(visit, compared):
+    seen = visit(compared)
+    of_gelu, at_04 = "[data-tip^='gelu at']", "[data-tip*=' at EP 0.4']"
+    rows = "tbody tr:has(th:text-is('gelu'))"
+    before = seen.shown(of_gelu).count(), seen.shown(rows).count()
+    assert min(before) > 0
+    seen.page.get_by_label("gelu", exact=True).uncheck()
+    assert seen.shown(of_gelu).count() == 0
+    assert seen.shown(f"#result-1 {rows}").count() == 0
+    assert seen.shown("[data-tip^='relu']").count() > 0
+    headings = "th:text-is('EP 0.4')"
+    assert seen.shown(headings).count() == 1
+    seen.page.get_by_label("EP 0.4", exact=True).uncheck()
+    assert seen.shown(at_04).count() == 0
+    assert seen.shown(headings).count() == 0
+    assert seen.shown(".ranking:has-text('EP 0.4 (')").count() == 0
+    seen.page.get_by_role("button", name="Show all").click()
+    assert (seen.shown(of_gelu).count(), seen.shown(rows).count()) == before
+    assert seen.shown(at_04).count() > 0
+
+
+def test_the_evidence_is_shown(visit, audited):
+    seen = visit(audited)
+    pictures = seen.page.locator(".shots img")
+    assert pictures.count() == 6 * 3
+    assert all(pictures.nth(index).evaluate("image => image.naturalWidth") == 8 for index in range(18))
+    matrix = seen.page.locator(".confusion").first
+    counts = [int(text) for text in matrix.locator("td").all_inner_texts() if text]
+    assert sum(counts) == int(re.search(r"(\d+) predictions", seen.page.locator("summary").first.inner_text())[1])
+    assert seen.page.locator("td.right").first.evaluate("cell => getComputedStyle(cell).backgroundColor") not in (
+        "rgba(0, 0, 0, 0)",
+        "transparent",
+    )
+    assert seen.page.get_by_text("Noise at one site alone").is_visible()
+
+
+def test_on_paper_nothing_of_the_screen_is_left(visit, compared):
+    seen = visit(compared)
+    seen.page.emulate_media(media="print")
+    assert not seen.page.locator("#filter").is_visible()
+    assert not seen.page.locator("nav").is_visible()
+    assert seen.shown(".chart.wide").count() > 0
+    assert seen.shown(".chart.narrow").count() == 0
+
+
+def test_without_its_script_the_page_shows_everything(browser, compared):
+    page = browser.new_page(java_script_enabled=False)
+    page.goto(compared.as_uri())
+    assert not page.locator("#filter").is_visible()
+    assert page.locator("tbody tr").filter(visible=True).count() > 20
+    page.close()
+
+
+def test_hostile_names_are_text(visit, tmp_path):
+    report = build(activations=("relu", EVIL), class_names=(EVIL, *"123456789"), model=f"{EVIL}.onnx")
+    write_report(report, tmp_path)
+    seen = visit(tmp_path / "report.html")
+    assert seen.said == []
+    assert seen.page.locator("script").count() == 1
+    assert seen.page.locator("body").inner_text().count(EVIL) > 3
+    seen.page.locator(f".wide [data-tip^='{EVIL}']").first.hover()
+    assert seen.page.locator("#tip").inner_text().startswith(EVIL)
+
+
+def test_a_changed_script_does_not_run(visit, compared, tmp_path):
+    tampered = tmp_path / "report.html"
+    tampered.write_text(compared.read_text().replace('"use strict";', 'alert("ran");'))
+    seen = visit(tampered)
+    assert not seen.page.locator("#filter").is_visible()
+    assert all("Content Security Policy" in said for said in seen.said)
+
+
+@pytest.mark.parametrize("kind", ["compare", "audit"])
+def test_the_page_is_valid_html(kind):
+    html5lib.HTMLParser(strict=True).parse(render_html(build(kind)))
