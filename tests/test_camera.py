@@ -339,6 +339,17 @@ def test_the_gradient_through_a_filter_or_several_captures(options):
     assert torch.equal(x.grad[(out > 0) & (out < 0.999)].unique(), torch.tensor([3.0]))
 
 
+@pytest.mark.parametrize("options", [{"colour_filter": "grbg"}, {"hdr": hdr()}], ids=["filter", "hdr"])
+def test_that_gradient_stops_where_the_result_is_clipped(options):
+    # Noise takes half of the black pixels below 0 and half of the white ones above 1.
+    for level in (0.0, 1.0):
+        x = torch.full((1, 3, 20, 20), level, requires_grad=True)
+        out = sense(x, setting(0.9, **options), 0, "test", ids(1), 0)
+        out.sum().backward()
+        assert torch.equal(x.grad, ((out > 0) & (out < 1)).float())
+        assert 0 < x.grad.mean() < 1
+
+
 def test_a_colour_filter_needs_three_colours_and_keeps_flat_ones():
     camera = setting(1.0, noisy=False, colour_filter="rggb")
     colours = torch.tensor([0.2, 0.5, 0.8]).reshape(1, 3, 1, 1).expand(1, 3, 6, 6).contiguous()

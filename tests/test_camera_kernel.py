@@ -31,6 +31,10 @@ PIXELS = {
     "at the well": replace(PIXEL, white_e=8180.0, gain_dn_per_e=0.4),
     "at the converter's end": replace(PIXEL, white_e=8180.0, gain_dn_per_e=0.6),
     "few bits": replace(PIXEL, gain_dn_per_e=0.47 / 256, black_dn=1.0, max_code=15),
+    "finely read": replace(PIXEL, read_noise_e=1.5),
+    "dim and finely read": replace(PIXEL, white_e=40.0, read_noise_e=1.5),
+    "dark and finely read": replace(PIXEL, white_e=2.0, dark_e=0.0, read_noise_e=1.5),
+    "finely read at the well": replace(PIXEL, white_e=8180.0, gain_dn_per_e=0.4, read_noise_e=1.5),
     "no read noise": replace(PIXEL, read_noise_e=0.0),
     "noise-free": replace(PIXEL, noisy=False),
 }
@@ -88,7 +92,7 @@ def test_other_dtypes_give_the_float32_result_rounded(dtype, output):
 def test_no_number_stays_none_and_infinity_is_clipped(kernel):
     x = torch.full((1, 1, 2, 4), 0.5)
     x[0, 0, 0, :3] = torch.tensor([float("nan"), float("inf"), -float("inf")])
-    for pixel in (PIXEL, PIXELS["dim"]):
+    for pixel in (PIXEL, PIXELS["dim"], PIXELS["dim and finely read"]):
         out, mask = kernel.sense(x, pixel, SHOT, READ, torch.tensor([0]), 0, keep_mask=True)
         assert out.isnan().flatten().tolist() == [True] + [False] * 7
         bits = np.unpackbits(mask.numpy(), bitorder="little")
@@ -109,16 +113,42 @@ def test_the_loops_are_those_of_one_thread():
 
 
 @pytest.mark.parametrize("kernel", [camera_cpu, camera_reference])
-def test_read_row_and_map_noise_are_added_where_the_reference_says(kernel):
+@pytest.mark.parametrize(("read_noise_e", "stream"), [(1.5, READ), (3.0, SHOT)], ids=["apart", "together"])
+def test_read_row_and_map_noise_are_added_where_the_reference_says(kernel, read_noise_e, stream):
     # Without light or dark current nothing is random but what is added after the well.
-    pixel = replace(PIXEL, dark_e=0.0, gain_dn_per_e=100.0, black_dn=3000.0, max_code=65535)
+    pixel = replace(PIXEL, dark_e=0.0, read_noise_e=read_noise_e, gain_dn_per_e=100.0, black_dn=3000.0, max_code=65535)
     x = torch.zeros(2, 2, 3, 5)
     (_, _, _, _, ids, draws), named = arguments(x, pixel)
     codes, _ = kernel.sense(x, pixel, SHOT, READ, ids, draws, **named, output="codes")
-    read = deviates(random_words(READ, ids, draws, 30)).double() * 3.0
+    noise = deviates(random_words(stream, ids, draws, 30)).double() * read_noise_e
     rows = named["rows_e"].double()[:, None, :, None].expand(2, 2, 3, 5).reshape(2, 30)
-    expected = (read + rows + named["dark"].double() * 2.0) * 100 + 3000
+    expected = (noise + rows + named["dark"].double() * 2.0) * 100 + 3000
     assert (codes.reshape(2, 30) - expected).abs().max() <= 0.501
+
+
+@pytest.mark.parametrize("kernel", [camera_cpu, camera_reference])
+def test_a_pixel_near_the_well_changes_no_other(kernel):
+    pixel = replace(PIXEL, white_e=8180.0, gain_dn_per_e=0.4)
+    x = torch.full((1, 1, 40, 40), 0.5)
+    brighter = x.clone()
+    brighter[0, 0, 3, 4] = 1.0
+    (_, _, _, _, ids, draws), named = arguments(x, pixel)
+    plain, mask = kernel.sense(x, pixel, SHOT, READ, ids, draws, **named)
+    other, other_mask = kernel.sense(brighter, pixel, SHOT, READ, ids, draws, **named)
+    changed = (plain != other).nonzero().tolist()
+    assert changed == [[0, 0, 3, 4]]
+    assert np.unpackbits((mask ^ other_mask).numpy()).sum() <= 1
+
+
+@pytest.mark.parametrize("kernel", [camera_cpu, camera_reference])
+def test_the_well_holds_what_it_holds_and_read_noise_comes_after(kernel):
+    # White is twice the well, so that every pixel but the dark ones is full.
+    pixel = replace(PIXEL, white_e=2 * PIXEL.full_well_e, gain_dn_per_e=0.4)
+    x = torch.ones(1, 1, 100, 100)
+    codes, mask = kernel.sense(x, pixel, SHOT, READ, torch.tensor([3]), 0, output="codes", keep_mask=True)
+    assert codes.double().mean().item() == pytest.approx(256 + 0.4 * 8180, abs=4 * 0.4 * 3 / 100)
+    assert codes.double().std().item() == pytest.approx((1.2**2 + 1 / 12) ** 0.5, rel=4 / 20_000**0.5)
+    assert not mask.any()
 
 
 @pytest.mark.parametrize("kernel", [camera_cpu, camera_reference])

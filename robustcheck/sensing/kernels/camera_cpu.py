@@ -61,7 +61,7 @@ def sense(
             x.data_ptr(), out.data_ptr(), address(packed), sample_ids.data_ptr(), address(rows), draw,
             samples, elements, height, width, address(response), address(dark), address(rows_e),
             *shot, *read, table("gaussian"), _shown(pixel), _OUTPUTS[output],
-            pixel.white_e, pixel.dark_e, pixel.full_well_e, read_noise_e, pixel.prnu, pixel.dsnu_e,
+            pixel.white_e, pixel.dark_e, pixel.full_well_e, read_noise_e, pixel.joint, pixel.prnu, pixel.dsnu_e,
             pixel.gain_dn_per_e, pixel.black_dn, float(pixel.max_code), pixel.pedestal_dn, pixel.share_per_dn,
             pixel.noisy,
         )  # fmt: skip
@@ -75,6 +75,7 @@ def sense(
 
 @lru_cache(maxsize=16)
 def _shown(pixel: Pixel) -> NDArray[np.float32]:
-    """The sRGB value of each code."""
+    """The sRGB value of each code, and last that of no number."""
     codes = torch.arange(pixel.max_code + 1, dtype=torch.float32)
-    return encode((codes - pixel.pedestal_dn) * pixel.share_per_dn).numpy()
+    values = encode((codes - pixel.pedestal_dn) * pixel.share_per_dn)
+    return np.append(values.numpy(), np.float32(np.nan))

@@ -1,10 +1,12 @@
 """The loops of a camera's capture on the CPU, compiled by numba; the definition is `kernels.camera_reference`.
 
 A block of elements goes from loop to loop in the first-level cache, and each loop is one that the compiler turns into
-vector instructions: sRGB by square roots and polynomials, the Poisson number by its expansion, the converter. Elements
-of low mean, for which the Poisson distribution is summed term by term, are gathered first, so that dark pixels cost
-what they are and a bright block nothing. Every step is that of the reference, in float32 and in the same order; but
-torch rounds some square roots the other way, so that one count in some ten thousand is its neighbour.
+vector instructions: sRGB by square roots and polynomials, the Poisson number with its read noise by one expansion, the
+converter. Only blocks with an element near the well, and all of them where the read noise is small, make both
+apart: the Poisson number by an expansion of its own and, where the mean is low, term by term (those elements are
+gathered first, so that dark pixels cost what they are and a bright block nothing). Every step is that of the reference,
+in float32 and in the same order; but torch rounds some square roots the other way, so that one count in some ten
+thousand is its neighbour. No loop writes an array that it also reads under another name: the compiler would give up.
 """
 
 # mypy: disable-error-code="no-untyped-call, no-untyped-def"
@@ -40,6 +42,8 @@ _FRACTION = np.float32(2.0**-poisson.SQUARINGS)
 _INVERSE = np.array(poisson.INVERSE_FACTORIALS, np.float32)
 _TAIL = np.float32(2.0**-32)
 _THIRD, _SIXTH = np.float32(1 / 3), np.float32(1 / 6)
+_ROOM = np.float32(poisson.ROOM**2)
+_K1, _K3, _S1, _S3 = np.float32(1 / 8), np.float32(1 / 24), np.float32(5 / 36), np.float32(1 / 18)
 _A1, _A3 = np.float32(-1 / 36), np.float32(1 / 72)
 _B0, _B2, _B4 = np.float32(-8 / 405), np.float32(7 / 810), np.float32(1 / 270)
 
@@ -50,17 +54,38 @@ def _means(x, count, white, response, prnu, dark_e, mean):
     for j in range(count):
         value = x[j]
         value = float32(0) if value < float32(0) else value
-        mean[j] = float32(1) if value > float32(1) else value
-    for j in range(count):
-        value = mean[j]
+        value = float32(1) if value > float32(1) else value
         base = (value + _OFFSET) * _INVERSE_RISE
         root = np.sqrt(np.sqrt(base))
         power = (((((_D0 * root + _D1) * root + _D2) * root + _D3) * root + _D4) * root + _D5) * root + _D6
-        mean[j] = value * _INVERSE_SLOPE if value <= _KNEE else (base * base) * power
-    for j in range(count):
-        light = (mean[j] * white) * (float32(1) + response[j] * prnu)
+        linear = value * _INVERSE_SLOPE if value <= _KNEE else (base * base) * power
+        light = (linear * white) * (float32(1) + response[j] * prnu)
         light = float32(0) if light < float32(0) else light
         mean[j] = light + dark_e
+
+
+@_jit
+def _clear(rate, variance, well):
+    """Whether a mean lies far enough below the well for `_sums`."""
+    room = well - rate
+    return room > float32(0) and room * room >= _ROOM * (rate + variance)
+
+
+@_jit
+def _sums(mean, deviate, count, variance, well, signal):
+    """Poisson numbers with their read noise by one deviate each; returns how many are too near the well for that."""
+    near = uint32(0)
+    for j in range(count):
+        near += uint32(not _clear(mean[j], variance, well))
+    for j in range(count):
+        rate, w = mean[j], deviate[j]
+        root = np.sqrt(rate + variance)
+        inverse = float32(1) / root
+        share = (rate * inverse) * inverse
+        square = w * w
+        third = (square * _K3 - _K1) - share * (square * _S3 - _S1)
+        signal[j] = rate + (root * w + share * ((square - float32(1)) * _SIXTH + (inverse * w) * third))
+    return near
 
 
 @_jit
@@ -139,12 +164,27 @@ def _row_noise(start, count, noise, height, width, line):
 
 
 @_jit
-def _codes(electrons, count, well, dark, dsnu, deviate, read_noise, line, gain, black, code):
-    """Codes, not clipped yet."""
+def _held(electrons, count, well, deviate, read_noise, signal):
+    """Electrons that the well holds, with read noise."""
     for j in range(count):
         held = well if electrons[j] > well else electrons[j]
-        signal = held + dark[j] * dsnu + deviate[j] * read_noise + line[j]
-        code[j] = np.rint(signal * gain + black)
+        signal[j] = held + deviate[j] * read_noise
+
+
+@_jit
+def _held_near(mean, electrons, count, variance, well, deviate, read_noise, signal):
+    """`_held` for the elements that `_sums` does not serve; those that it serves do not reach the well."""
+    for j in range(count):
+        clear = _clear(mean[j], variance, well)
+        held = well if electrons[j] > well else electrons[j]
+        signal[j] = signal[j] if clear else held + deviate[j] * read_noise
+
+
+@_jit
+def _codes(signal, count, dark, dsnu, line, gain, black, code):
+    """Codes, not clipped yet."""
+    for j in range(count):
+        code[j] = np.rint((signal[j] + dark[j] * dsnu + line[j]) * gain + black)
 
 
 @_jit
@@ -162,11 +202,11 @@ def _put(code, count, top, pedestal, share, output, shown, index, out):
     """Clipped codes, their linear values, or what is shown of them."""
     if output == SRGB:
         for j in range(count):
-            converted = code[j] if code[j] > float32(0) else float32(0)  # of no number: 0, which can be looked up
+            converted = code[j] if code[j] > float32(0) else float32(0)
             converted = top if converted > top else converted
-            index[j] = uint32(int32(converted))
+            index[j] = uint32(int32(converted if code[j] == code[j] else top + float32(1)))
         for j in range(count):
-            out[j] = shown[index[j]] + (code[j] - code[j])
+            out[j] = shown[index[j]]
         return
     for j in range(count):
         converted = float32(0) if code[j] < float32(0) else code[j]
@@ -178,7 +218,7 @@ def _put(code, count, top, pedestal, share, output, shown, index, out):
 def sense_blocks(
     x_at, out_at, packed_at, ids_at, draws_at, draw, rows, elements, height, width,
     response_at, dark_at, row_noise_at, s0, s1, r0, r1, table, shown, output,
-    white, dark_e, well, read_noise, prnu, dsnu, gain, black, top, pedestal, share, noisy, begin, end,
+    white, dark_e, well, read_noise, joint, prnu, dsnu, gain, black, top, pedestal, share, noisy, begin, end,
 ):  # fmt: skip
     """Blocks `begin` to `end` of all samples (rows of `elements`); tensors come as addresses, 0 for none."""
     x, out = carray(_pointer(x_at, float32(0)), rows * elements), carray(_pointer(out_at, float32(0)), rows * elements)
@@ -190,11 +230,13 @@ def sense_blocks(
     row_noise = carray(_pointer(row_noise_at, float32(0)), rows * height)
     words, pairs = np.empty(BLOCK + 4, np.uint32), np.empty(BLOCK, np.uint64)
     deviate, mean, number = np.zeros(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    code, line, none = np.empty(BLOCK, np.float32), np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
+    signal, code = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    line, none = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
     place, found = np.empty(BLOCK + 1, np.uint32), np.empty(BLOCK, np.float32)
     rate, bound = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     power, total = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     inside, low = np.zeros(BLOCK + 8, np.uint8), np.zeros(BLOCK, np.uint8)
+    variance = float32(read_noise) * float32(read_noise)
     for block in range(begin, end):
         first_row, together, start, count = _place(block, rows, elements)
         for part in range(together):
@@ -205,22 +247,26 @@ def sense_blocks(
             device_response = response[start : start + count] if response_at else none
             device_dark = dark[start : start + count] if dark_at else none
             _means(x[at:stop], count, float32(white), device_response, float32(prnu), float32(dark_e), mean)
-            electrons = mean
+            electrons, near = mean, count
             if noisy:
-                electrons = number
                 _philox_words(words, start // 4, (count + 3) // 4, moment, low_id, high_id, s0, s1)
                 _deviates(words, count, table, pairs, deviate)
-                if _expanded(mean, deviate, count, electrons):
-                    _summed(mean, words, count, low, place, rate, bound, power, total, found, electrons)
-            if read_noise > 0:
-                _philox_words(words, start // 4, (count + 3) // 4, moment, low_id, high_id, r0, r1)
-                _deviates(words, count, table, pairs, deviate)
+                if joint:
+                    near = _sums(mean, deviate, count, variance, float32(well), signal)
+                if near:
+                    electrons = number
+                    if _expanded(mean, deviate, count, electrons):
+                        _summed(mean, words, count, low, place, rate, bound, power, total, found, electrons)
+                    if read_noise > 0:
+                        _philox_words(words, start // 4, (count + 3) // 4, moment, low_id, high_id, r0, r1)
+                        _deviates(words, count, table, pairs, deviate)
+            if near and joint:
+                _held_near(mean, electrons, count, variance, float32(well), deviate, float32(read_noise), signal)
+            elif near:
+                _held(electrons, count, float32(well), deviate, float32(read_noise), signal)
             if row_noise_at:
                 _row_noise(start, count, row_noise[row * height :], height, width, line)
-            _codes(
-                electrons, count, float32(well), device_dark, float32(dsnu), deviate, float32(read_noise), line,
-                float32(gain), float32(black), code,
-            )  # fmt: skip
+            _codes(signal, count, device_dark, float32(dsnu), line, float32(gain), float32(black), code)
             if packed_at:
                 _passed(
                     x[at:stop], electrons, code, count, float32(well), float32(top), float32(pedestal), float32(share),
@@ -235,13 +281,13 @@ def sense_blocks(
 def sense_in_threads(
     x_at, out_at, packed_at, ids_at, draws_at, draw, rows, elements, height, width,
     response_at, dark_at, row_noise_at, s0, s1, r0, r1, table, shown, output,
-    white, dark_e, well, read_noise, prnu, dsnu, gain, black, top, pedestal, share, noisy, blocks, tasks,
+    white, dark_e, well, read_noise, joint, prnu, dsnu, gain, black, top, pedestal, share, noisy, blocks, tasks,
 ):  # fmt: skip
     """`sense_blocks` over all blocks, cut into tasks that the threads share."""
     for task in prange(tasks):
         sense_blocks(
             x_at, out_at, packed_at, ids_at, draws_at, draw, rows, elements, height, width,
             response_at, dark_at, row_noise_at, s0, s1, r0, r1, table, shown, output,
-            white, dark_e, well, read_noise, prnu, dsnu, gain, black, top, pedestal, share, noisy,
+            white, dark_e, well, read_noise, joint, prnu, dsnu, gain, black, top, pedestal, share, noisy,
             task * blocks // tasks, (task + 1) * blocks // tasks,
         )  # fmt: skip

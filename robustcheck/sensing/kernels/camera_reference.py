@@ -14,7 +14,7 @@ import torch
 
 from robustcheck.sensing.deviates import deviates
 from robustcheck.sensing.kernels.reference import pack_mask
-from robustcheck.sensing.poisson import poisson
+from robustcheck.sensing.poisson import LEAST_READ_NOISE_E, clear_of_well, poisson, poisson_with_read_noise
 from robustcheck.sensing.random import Key, random_words
 from robustcheck.sensing.srgb import decode, encode
 
@@ -50,6 +50,11 @@ class Pixel:
     noisy: bool
 
     @property
+    def joint(self) -> bool:
+        """Whether one deviate makes the Poisson number and the read noise together, wherever the well is far."""
+        return self.noisy and self.read_noise_e >= LEAST_READ_NOISE_E
+
+    @property
     def pedestal_dn(self) -> float:
         """What black subtraction takes away: black level and mean dark signal, as rows of covered pixels show it."""
         return float(np.float32(self.black_dn + self.gain_dn_per_e * self.dark_e))
@@ -79,8 +84,8 @@ def sense(
     Args:
         x: (n, c, h, w) floating, contiguous, sRGB; clipped to [0, 1].
         pixel: the capture.
-        shot: random stream of the Poisson numbers.
-        read: random stream of the read noise.
+        shot: random stream of the Poisson numbers, and of those with their read noise (`Pixel.joint`).
+        read: random stream of the read noise elsewhere.
         sample_ids: (n,) int64.
         draws: number of the draw, or (n,) int64 with one a sample.
         response: (c·h·w,) float32, the device's map of response, of unit standard deviation.
@@ -101,20 +106,25 @@ def sense(
     if pixel.noisy and response is not None:
         mean = (mean * (1.0 + response * pixel.prnu)).clamp(min=0.0)
     mean = mean + pixel.dark_e
-    electrons = poisson(mean, random_words(shot, sample_ids, draws, elements)) if pixel.noisy else mean
-    held = electrons.clamp(max=pixel.full_well_e)
-    signal = held
+    electrons, noise_e = mean, torch.zeros_like(mean)
+    if pixel.noisy:
+        words = random_words(shot, sample_ids, draws, elements)
+        electrons = poisson(mean, words)
+        if pixel.read_noise_e > 0:
+            noise_e = deviates(random_words(read, sample_ids, draws, elements)) * pixel.read_noise_e
+    signal = electrons.clamp(max=pixel.full_well_e) + noise_e
+    if pixel.joint:
+        clear = clear_of_well(mean, pixel.read_noise_e, pixel.full_well_e)
+        signal = torch.where(clear, poisson_with_read_noise(mean, pixel.read_noise_e, deviates(words)), signal)
     if pixel.noisy and dark is not None:
         signal = signal + dark * pixel.dsnu_e
-    if pixel.noisy and pixel.read_noise_e > 0:
-        signal = signal + deviates(random_words(read, sample_ids, draws, elements)) * pixel.read_noise_e
     if pixel.noisy and rows_e is not None:
         signal = (signal.reshape(samples, -1, height, width) + rows_e[:, None, :, None]).reshape(samples, elements)
     code = torch.round(signal * pixel.gain_dn_per_e + pixel.black_dn)
     converted = code.clamp(0.0, float(pixel.max_code))
     linear = (converted - pixel.pedestal_dn) * pixel.share_per_dn
     shown = linear.clamp(0.0, 1.0)
-    passed = (clipped == value) & (held == electrons) & (converted == code)
+    passed = (clipped == value) & (electrons <= pixel.full_well_e) & (converted == code)
     if output == "srgb":
         passed = passed & (shown == linear)
     packed = pack_mask(passed) if keep_mask else None
