@@ -70,7 +70,9 @@ def within(share, expected, count, sigmas=4):
     return abs(share - expected) <= sigmas * math.sqrt(max(expected * (1 - expected), 1 / count) / count)
 
 
-@pytest.mark.parametrize(("signal", "reflectivity", "distance"), [(1, 0.1, 40), (0.3, 0.8, 100), (0.05, 0.02, 3)])
+@pytest.mark.parametrize(
+    ("signal", "reflectivity", "distance"), [(1, 0.1, 40), (0.3, 0.8, 100), (0.05, 0.02, 3), (1, 0.5, 0.1)]
+)
 def test_the_snr_is_that_of_the_lidar_equation(signal, reflectivity, distance):
     at = setting(signal)
     snr = lidar.return_snr(torch.tensor(float(distance)), torch.tensor(reflectivity), at)
@@ -126,6 +128,34 @@ def test_the_error_at_the_limit_of_detection_is_the_largest():
     assert sigma == pytest.approx([0.07, 0.07, 0.07, 0.02])
 
 
+def test_a_limit_below_the_strong_error_changes_nothing():
+    at = setting(range_noise_m=number(0.05, "m"), range_noise_limit_m=number(0.01, "m"))
+    sigma = lidar.range_sigma(torch.tensor([1.0, THRESHOLD, 100.0]), at)
+    torch.testing.assert_close(sigma, torch.full((3,), 0.05))
+
+
+def test_the_darkest_surface_reflects_half_a_code():
+    distance = R10 * math.sqrt(0.005 / 0.1)
+    sensed = sense(wall(distance, code=0.0), setting())
+    assert within(share_of(sensed), 0.5, sensed[:, 0].numel())
+    assert float(sensed[:, 1].max()) == 0
+
+
+def test_range_amplitude_and_intensity_have_noise_of_their_own():
+    """Near the threshold all three are seen: which returns survive, where they lie, and how bright they look."""
+    at = setting(**NOISY, intensity_noise=number(0.1), intensity_bits=number(16, "bit"))
+    sensed = sense(wall(38.0), at).double()
+    kept = sensed[:, 0] > 0
+    ranges, levels = sensed[:, 0][kept].numpy() * 128 - 38, sensed[:, 1][kept].numpy()
+    assert abs(stats.pearsonr(ranges, levels).statistic) < 4 / math.sqrt(ranges.size)
+    assert abs(ranges.mean()) < 4 * ranges.std() / math.sqrt(ranges.size)
+    snr = THRESHOLD * (R10 / 38.0) ** 2
+    amplitude = stats.truncnorm(THRESHOLD - snr, np.inf, loc=snr)
+    # Of independent factors, the mean of the squares is the product of the means of the squares.
+    expected = (amplitude.var() + amplitude.mean() ** 2) * (1 + 0.1**2) / snr**2
+    assert (levels**2).mean() / (10 / 255) ** 2 == pytest.approx(expected, rel=0.01)
+
+
 def test_a_published_table_is_straight_on_logarithmic_axes():
     ouster = {"snr": table([12.0, 100.0, 250.0]), "sigma_m": table([0.10, 0.03, 0.015], "m")}
     at = setting(range_noise_by_snr=ouster, **NOISY)
@@ -136,9 +166,15 @@ def test_a_published_table_is_straight_on_logarithmic_axes():
 
 @pytest.mark.parametrize(("kind", "sigma"), [("exact", 0.03), ("1sigma", 0.03), ("typical", 0.03), ("max", 0.01)])
 def test_a_largest_error_is_three_standard_deviations(kind, sigma):
-    at = setting(range_noise_m=number(0.03, "m", kind), beam_bias_m=number(0.03, "m", kind))
-    assert at.strong_sigma_m == pytest.approx(sigma)
-    assert at.beam_bias_m == pytest.approx(sigma)
+    published = {"snr": table([12.0, 100.0]), "sigma_m": table([0.06, 0.03], "m") | {"kind": kind}}
+    at = setting(
+        range_noise_m=number(0.03, "m", kind), range_noise_limit_m=number(0.06, "m", kind),
+        range_noise_by_snr=published, beam_bias_m=number(0.03, "m", kind), intensity_noise=number(0.03, kind=kind),
+        angular_noise_deg=number(0.03, "deg", kind),
+    )  # fmt: skip
+    for found in (at.strong_sigma_m, at.beam_bias_m, at.intensity_noise, at.angular_noise_deg, at.limit_sigma_m / 2):
+        assert found == pytest.approx(sigma)
+    np.testing.assert_allclose(at.sigma_by_snr, [(12, 2 * sigma), (100, sigma)])
 
 
 def test_ranges_are_whole_steps_and_intensities_whole_codes():
@@ -156,6 +192,19 @@ def test_ranges_are_whole_steps_and_intensities_whole_codes():
             codes = values.double() * steps
             assert float((codes - codes.round()).abs().max()) < 1e-3
     assert len(sensed[:, 1].unique()) == 32
+
+
+def test_false_returns_are_whole_steps_and_codes_too():
+    at = setting(0.3, false_return_rate=number(0.5), range_lsb_m=number(0.5, "m"), intensity_bits=number(5, "bit"))
+    sensed = sense(torch.zeros(2, 2, len(BEAMS), 100), at).double()
+    for values, steps in ((sensed[:, 0] * 128, 2), (sensed[:, 1], 31)):
+        torch.testing.assert_close(values * steps, (values * steps).round(), rtol=0, atol=1e-4)
+
+
+def test_an_intensity_without_a_range_is_no_return():
+    image = wall(0.0, 100, count=1, columns=20)
+    for noisy in (True, False):
+        assert not sense(image, lidar.lidar_setting(profile(**NOISY), signal=1, noisy=noisy)).any()
 
 
 def test_without_noise_there_is_rounding_alone():
@@ -208,6 +257,14 @@ def test_nothing_is_reported_nearer_or_farther():
     true = image[0, 0] * 128
     assert bool((reported == ((true > 1.999) & (true < 50.001))).all())
     assert share_of(sense(wall(128.0, 255), setting(max_range_m=number(200, "m")))) == 1
+
+
+def test_a_return_at_the_minimum_range_is_reported():
+    at = setting(min_range_m=number(2, "m"), range_lsb_m=number(0.25, "m"))
+    found = [share_of(sense(wall(metres, 100, count=1, columns=8), at)) for metres in (1.75, 2.0, 2.25)]
+    assert found == [0, 1, 1]
+    # What rounds to no range at all has no intensity either.
+    assert not sense(wall(0.1, 100, count=1, columns=8), setting(range_lsb_m=number(0.25, "m"))).any()
 
 
 def test_what_lies_beyond_full_scale_is_not_reported():
@@ -448,8 +505,14 @@ def test_the_beam_of_a_point_is_the_nearest_or_the_one_given():
     torch.testing.assert_close(
         swapped[..., :3].norm(dim=-1) - 10, offsets[(15 - index).long()], rtol=0, atol=1e-4
     )  # fmt: skip
-    with pytest.raises(InvalidValueError, match="indices from 0 to 15, the uppermost beam first, got '1 to 16'"):
-        sense_cloud(torch.cat((points, 1 + index.unsqueeze(-1)), dim=-1), at)
+    for shift, got in ((1, "1 to 16"), (-1, "-1 to 14")):
+        with pytest.raises(InvalidValueError, match=f"indices from 0 to 15, the uppermost beam first, got '{got}'"):
+            sense_cloud(torch.cat((points, shift + index.unsqueeze(-1)), dim=-1), at)
+
+
+def test_intensities_of_points_stay_within_their_codes():
+    levels = sense_cloud(cloud(5000, distance=10, code=250), setting(intensity_noise=number(0.5)))[0, :, 3]
+    assert (float(levels.min()), float(levels.max())) == (0, 1)
 
 
 def test_a_missing_point_stays_missing_and_a_lost_one_may_turn_false():
@@ -474,6 +537,7 @@ def test_a_reading_is_that_of_a_10_percent_reflector_at_20_m(signal):
     assert found.sigma == pytest.approx(sigma / 100)
     assert found.range_ep == pytest.approx(2 * stats.norm.sf(0.5 / (sigma / 0.002)))
     assert found.intensity_ep == pytest.approx(2 * stats.norm.sf(0.5 / codes))
+    assert found.detection == pytest.approx(stats.norm.cdf(snr - THRESHOLD))
     assert found.ep is None
 
 

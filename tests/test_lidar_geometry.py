@@ -6,7 +6,9 @@ import torch
 
 from robustcheck.errors import InvalidValueError
 from robustcheck.sensing.lidar_geometry import (
+    Beams,
     column_azimuths,
+    is_whole_turn,
     nearest_beam,
     points_of,
     range_image_of,
@@ -100,6 +102,50 @@ def test_what_no_beam_meets_is_left_out():
     assert found(0, 0.3, radius=127.9) == [[1, 1]]
     assert found(0, 0.3, radius=128.1) == []
     assert found(0, 0.3, radius=0.0) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_whole_turn_has_a_pixel_for_each_azimuth(dtype):
+    for columns, step in ((1800, 0.2), (2083, 0.1728), (1024, 360 / 1024), (7, 360 / 7)):
+        assert is_whole_turn(columns, step)
+        assert not is_whole_turn(columns - 1, step)
+        for azimuth in (180.0, -180.0, 179.999, -179.999, 90.0, 0.0):
+            turned = np.radians(azimuth)
+            point = [[10 * np.cos(turned), 10 * np.sin(turned), 0.0, 0.5]]
+            # Exactly behind, the arc tangent is ±180° by the sign of y, which may be that of a zero.
+            point[0][1] = np.copysign(0.0, azimuth) if abs(azimuth) == 180 else point[0][1]
+            for centre in (0.0, 33.3, -120.0):
+                image = range_image_of(torch.tensor([point], dtype=dtype), (0.0,), step, columns, centre_deg=centre)
+                (column,) = image[0, 0, 0].nonzero().ravel().tolist()
+                off = abs(float(column_azimuths(columns, step)[column]) + centre - azimuth) % 360
+                widest = max(step, 360 - (columns - 1) * step)  # the seam may be wider than a step
+                assert min(off, 360 - off) <= widest / 2 + 1e-4
+
+
+def test_a_window_that_is_no_whole_turn_ends_at_its_ends():
+    behind = torch.tensor([[[-10.0, 0.0, 0.0, 0.5]]])
+    assert not range_image_of(behind, (0.0,), 0.2, 1799).any()
+    assert not range_image_of(behind, (0.0,), 0.2, 128).any()
+
+
+def test_beams_are_compared_row_by_row():
+    there = Beams("lidar-there", (10.0, 8.0, 4.0), 0.2)
+    cases = [
+        ((10.0, 8.0, 4.0), 0.2, ""),
+        ((10.19, 7.81, 4.19), 0.2, ""),
+        ((10.0, 8.21, 4.0), 0.2, "beam 2 at 8.21° instead of 8°"),
+        ((10.0, 8.0, 3.79), 0.3, "beam 3 at 3.79° instead of 4°"),
+        ((10.0, 8.0), 0.2, "2 beams instead of 3"),
+        ((10.0, 8.0, 4.0, 2.0), 0.2, "4 beams instead of 3"),
+        ((10.0, 8.0, 4.0), 0.2019, ""),
+        ((10.0, 8.0, 4.0), 0.2021, "a firing every 0.2021° instead of 0.2°"),
+        ((10.0, 8.0, 4.0), 0.1979, "a firing every 0.1979° instead of 0.2°"),
+    ]
+    for angles, step, difference in cases:
+        assert Beams("x", angles, step).difference(there) == difference
+    one = Beams("one", (0.0,), 0.2)
+    assert Beams("x", (0.019,), 0.2).difference(one) == ""
+    assert Beams("x", (0.021,), 0.2).difference(one) == "beam 1 at 0.021° instead of 0°"
 
 
 def test_one_beam_takes_what_lies_within_half_a_column():

@@ -18,7 +18,7 @@ from robustcheck.sensing.optics import exposure_of_lux
 from robustcheck.sensing.profile import load_sensor
 from robustcheck.sensing.sensor import sensor
 from robustcheck.study import delivery
-from robustcheck.study.cells import contestants, load_study, points
+from robustcheck.study.cells import check_sees, contestants, load_study, points
 from robustcheck.study.plan import SensorChoice
 
 LIDAR = {
@@ -109,6 +109,67 @@ def test_a_lidar_is_not_trained_at_an_ep_and_a_camera_does_not_see_ranges():
                 **{**LIDAR, "kind": "audit", "sensors": [{"spec": "camera-imx477"}], "signals": [], "exposures": [0.1]}
             )
         )
+
+
+@pytest.fixture(scope="module")
+def clouds(tmp_path_factory):
+    """A folder of clouds in two classes, dots on a screen 3 m and 9 m away."""
+    root = tmp_path_factory.mktemp("clouds")
+    side, height = np.meshgrid(np.linspace(-0.3, 0.3, 20), np.linspace(-0.5, 0.5, 20))
+    for label, distance in (("near", 3.0), ("far", 9.0)):
+        (root / label).mkdir()
+        for number in range(4):
+            ahead = np.full(side.size, distance + 0.1 * number)
+            points = np.stack([ahead, side.ravel(), height.ravel(), np.full(side.size, 0.2)], axis=1)
+            (root / label / f"{number}.bin").write_bytes(points.astype("<f4").tobytes())
+    return root
+
+
+@pytest.mark.parametrize("settings", [{}, {"keep_every": 4}, {"azimuth_step_deg": 0.1729}])
+def test_a_lidar_senses_data_that_its_beams_have_seen(clouds, settings):
+    check_sees(sensor("lidar-hdl64e", settings=settings), load_data(f"clouds:lidar-hdl64e:{clouds}"))
+    check_sees(sensor("lidar-os1-64-lowrate"), load_data(f"clouds:lidar-os1-64:{clouds}"))
+
+
+@pytest.mark.parametrize(
+    ("part", "settings", "difference"),
+    [
+        ("lidar-vlp16", {}, "got 16 beams instead of 64"),
+        ("lidar-pandar64", {}, "got beam 1 at 15° instead of 2°"),
+        ("lidar-hdl64e", {"azimuth_step_deg": 0.09}, "got a firing every 0.09° instead of 0.1728°"),
+    ],
+)
+def test_a_lidar_that_looks_elsewhere_is_refused(clouds, part, settings, difference):
+    data = load_data(f"clouds:lidar-hdl64e:{clouds}")
+    with pytest.raises(UsageError) as caught:
+        check_sees(sensor(part, settings=settings), data)
+    assert str(caught.value).startswith(
+        f"{part}: expected the beams that {data.name} was seen with, lidar-hdl64e (64 beams from +2° to -24.8°, a "
+        f"firing every 0.1728°), {difference}; choose a LIDAR whose beams look there"
+    )
+    assert str(caught.value).endswith("name the one that took the data, clouds:PART:PATH")
+
+
+def test_a_study_refuses_a_lidar_that_looks_elsewhere_than_the_scenes():
+    asked = Study.create(**{**LIDAR, "kind": "audit", "sensors": [{"spec": "lidar-os1-64"}]})
+    with pytest.raises(UsageError, match=r"got 64 beams instead of 16; choose a LIDAR whose beams look there$"):
+        load_study(asked)
+
+
+def test_in_clear_air_lost_returns_cost_accuracy_and_range_noise_does_not():
+    """What docs/lidar.md concludes, on fewer scenes."""
+    model, scenes = load_model("lidar-rangenet"), load_data("lidar-scenes", max_samples=1200).test
+    model.network.eval()
+
+    def accuracy(**settings):
+        sensed = channel("lidar-vlp16", signal=1.0, settings=settings)(scenes.physical(), scenes.sample_ids)
+        with torch.no_grad():
+            named = model.network(model.input.normalise(sensed)).argmax(dim=1)
+        return float((named == scenes.labels).double().mean())
+
+    shipped = accuracy()
+    assert accuracy(range_noise_m=1e-6, range_noise_limit_m=1e-6) == pytest.approx(shipped, abs=0.01)
+    assert shipped + 0.02 < accuracy(range_at_10_percent_m=45) < accuracy(range_at_10_percent_m=100) - 0.03
 
 
 def test_points_are_hashed_with_their_axis():

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robustcheck import content
 from robustcheck.data import pointclouds
 from robustcheck.data.cloud_folders import window
 from robustcheck.data.datasets import load_data
@@ -21,6 +22,7 @@ from robustcheck.data.pointclouds import PointCloud, read_labels, read_points
 from robustcheck.data.preprocessing import Preprocessing
 from robustcheck.errors import DataError, UsageError
 from robustcheck.sensing.lidar_profile import LidarProfile
+from robustcheck.sensing.lidar_returns import DARKEST
 from robustcheck.sensing.profile import load_sensor
 
 POINTS = np.array([[1.5, -2, 0.25, 0.5], [3, 4, -5, 1], [0.125, 0, 7, 0]], np.float32)
@@ -63,10 +65,10 @@ def lzf_compress(data: bytes) -> bytes:
 
 
 def pcd(data: str, body: bytes, *, fields: str = "x y z intensity", size: str = "4 4 4 4", kind: str = "F F F F",
-        count: str = "1 1 1 1", points: int = 3, version: str = "0.7") -> bytes:  # fmt: skip
+        count: str = "1 1 1 1", points: int = 3, version: str = "0.7", height: int = 1) -> bytes:  # fmt: skip
     return (
         f"# .PCD v0.7\nVERSION {version}\nFIELDS {fields}\nSIZE {size}\nTYPE {kind}\nCOUNT {count}\nWIDTH {points}\n"
-        f"HEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS {points}\nDATA {data}\n"
+        f"HEIGHT {height}\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS {points}\nDATA {data}\n"
     ).encode() + body
 
 
@@ -157,14 +159,16 @@ def test_intensities_are_shares_or_codes(tmp_path: Path) -> None:
 
 
 def test_points_that_are_not_finite_are_no_returns(tmp_path: Path) -> None:
-    rows = np.concatenate([POINTS, [[np.nan, 1, 1, 1], [1, np.inf, 1, 1], [1, 1, 1, np.nan]]]).astype("<f4")
-    marks = np.array([10 | 3 << 16, 30 | 65535 << 16, 65535, 1, 2, 3], "<u4")
+    torn = [[np.nan, 1, 1, 1], [1, np.inf, 1, 1], [1, 1, 1, np.nan], [1, 1, 1, np.inf]]
+    rows = np.concatenate([POINTS, torn]).astype("<f4")
+    marks = np.array([10 | 3 << 16, 30 | 65535 << 16, 65535, 1, 2, 3, 4], "<u4")
     (tmp_path / "a.bin").write_bytes(rows.tobytes())
     (tmp_path / "a.label").write_bytes(marks.tobytes())
     cloud = read_points(tmp_path / "a.bin", tmp_path / "a.label")
     np.testing.assert_array_equal(cloud.xyz, POINTS[:, :3])
+    assert (cloud.omitted, cloud.full_scale) == (4, 1)
     assert (cloud.classes.tolist(), cloud.instances.tolist()) == ([10, 30, 65535], [3, 65535, 0])
-    assert read_labels(tmp_path / "a.label")[1].tolist() == [3, 65535, 0, 0, 0, 0]
+    assert read_labels(tmp_path / "a.label", tmp_path / "a.bin")[1].tolist() == [3, 65535, 0, 0, 0, 0, 0]
     (tmp_path / "b.npz").write_bytes(npz(points=np.full((2, 3), 1e300)))
     with pytest.raises(DataError, match="at least one point with finite numbers, got none of 2"):
         read_points(tmp_path / "b.npz")
@@ -181,6 +185,15 @@ HOSTILE = {
     "old.pcd": (pcd("ascii", TEXT, version="0.5"), "PCD version 0.5"),
     "huge.pcd": (pcd("binary", b"", points=10**11), "0 bytes where 100000000000 points"),
     "minus.pcd": (pcd("binary", b"", points=-1), "POINTS '-1'"),
+    "rows.pcd": (pcd("ascii", TEXT, height=2), "WIDTH 3 × HEIGHT 2 = 6 where POINTS says 3"),
+    "tall.pcd": (FILES["ascii.pcd"].replace(b"HEIGHT 1", b"HEIGHT x"), "HEIGHT 'x'"),
+    "nan.pcd": (pcd("ascii", b"1 2 3 4 " * 2 + b"1 2 3 nan", kind="F F F U", size="4 4 4 1"),
+                "nan in the field 'intensity', which states whole numbers from 0 to 255"),
+    "over.pcd": (pcd("ascii", b"1 2 3 256 " * 3, kind="F F F U", size="4 4 4 1"), "256 in the field 'intensity'"),
+    "under.pcd": (pcd("ascii", b"-129 2 3 4 " * 3, kind="I F F F", size="1 4 4 4"), "-129 in the field 'x'.*from -128"),
+    "half.pcd": (pcd("ascii", b"1 2 3 0.5 " * 3, kind="F F F I", size="4 4 4 4"), "0.5 in the field 'intensity'"),
+    "wide8.pcd": (pcd("ascii", b"9223372036854775808 2 3 4 " * 3, kind="I F F F", size="8 4 4 4"), "in the field 'x'"),
+    "nan.ply": (ply("ascii", b"1 2 3 nan\n" * 3, FLOATS.replace("float i", "uchar i")), "nan in the field 'intensity'"),
     "wide.pcd": (pcd("binary", b"", count="1 1 1 100000"), "the field 'intensity' with count '100000'"),
     "type.pcd": (pcd("binary", b"", kind="F F F O"), "the field 'intensity' of type 'O'"),
     "size.pcd": (pcd("binary", b"", size="4 4 4 3"), "the field 'intensity' of type 'F' and size '3'"),
@@ -329,10 +342,16 @@ def test_a_folder_of_clouds_is_a_data_set_of_range_images(tmp_path: Path) -> Non
         for n in range(6)
     }
     assert ids <= {int(i) for split in data.splits.values() for i in split.sample_ids}
-    assert "3 of 15 clouds were left out" in data.notes[0]
-    for reason in ("near/9.ply: expected a point cloud", "all around the origin", "at least 5 points on the beams of"):
-        assert reason in data.notes[0]
-    assert str(tmp_path) not in data.notes[0]
+    unnamed, left_out, *_ = data.notes
+    assert unnamed.startswith("no LIDAR was named, so lidar-vlp16 was taken; clouds:PART:PATH")
+    assert "3 of 15 clouds were left out" in left_out
+    for reason in (
+        "near/9.ply: expected a point cloud",
+        "far/9.npz: expected one thing",
+        "far/high.npz: expected at least 5 points on the beams of",
+    ):
+        assert reason in left_out
+    assert str(tmp_path) not in left_out
     with pytest.raises(DataError, match="named as the class names say, got 'far'"):
         load_data(f"clouds:{root}", class_names=("near", "middle"))
     for label in ("near", "far"):
@@ -349,6 +368,98 @@ def test_range_images_keep_their_size_and_may_be_mirrored(tmp_path: Path) -> Non
             load_data(f"clouds:{root}", preprocessing=Preprocessing(**asked))
         assert str(caught.value).startswith("--" + next(iter(asked)).replace("_", "-"))
     assert load_data(f"clouds:{root}", preprocessing=Preprocessing(flip=True)).preprocessing.flip
+
+
+def test_clouds_are_seen_with_the_beams_of_the_lidar_that_is_named(tmp_path: Path) -> None:
+    root = write_clouds(tmp_path / "scans")
+    data = load_data(f"clouds:lidar-os1-64:{root}")
+    assert data.beams is not None
+    assert (data.beams, data.shape, data.notes) == (load_sensor("lidar-os1-64").beams, (2, 64, 128), ())
+    assert "lidar-os1-64 (64 beams from +16.6° to -16.6°, a firing every 0.3516°)" in data.source
+    assert data.summary()["beams"]["part"] == "lidar-os1-64"
+    # The screen is 11 firings of 0.2° wide and 6° high, whatever looks at it.
+    columns = np.nonzero(data.test.images[0, 0].numpy())[1]
+    assert 5 <= len(set(columns.tolist())) <= 7
+    mine = tmp_path / "mine.toml"
+    text = content.shelf("sensors").joinpath("lidar-vlp16.toml").read_text(encoding="utf-8")
+    mine.write_text(text.replace("[15, 13,", "[14.5, 13,"), encoding="utf-8")
+    assert load_data(f"clouds:{mine}:{root}").beams.elevation_deg[0] == 14.5
+    odd = write_clouds(tmp_path / "12:30")
+    assert load_data(f"clouds:lidar-vlp16:{odd}").beams == load_sensor("lidar-vlp16").beams
+    for rest, message in (
+        (str(odd), "unknown sensor.*What precedes the first colon of clouds:PART:PATH is the LIDAR"),
+        (f"lidar-vlp61:{root}", "unknown sensor 'lidar-vlp61'; did you mean 'lidar-vlp16'.*first colon of clouds:PART"),
+        (f"camera-imx477:{root}", "expected a LIDAR before the path, got camera-imx477, a camera"),
+        ("lidar-vlp16:", r"expected 'clouds:\[PART:\]PATH', got 'clouds:lidar-vlp16:'"),
+        (f":{root}", r"expected 'clouds:\[PART:\]PATH'"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            load_data(f"clouds:{rest}")
+
+
+def test_train_and_test_folders_of_clouds_are_kept(tmp_path: Path) -> None:
+    root = tmp_path / "scans"
+    write_clouds(root / "train", 8)
+    write_clouds(root / "test", 3)
+    data = load_data(f"clouds:{root}")
+    assert data.fixed_test
+    assert [len(split) for split in data.splits.values()] == [12, 4, 6]
+    ids = [
+        int.from_bytes(hashlib.blake2b(f"test/{label}/{n}.bin".encode(), digest_size=8).digest(), "little") >> 1
+        for label in ("near", "far")
+        for n in range(3)
+    ]
+    assert sorted(ids) == data.test.sample_ids.tolist()
+
+
+def test_points_and_intensities_that_are_not_right_are_counted_and_noted(tmp_path: Path) -> None:
+    root = write_clouds(tmp_path / "scans")
+    points = seen_thing(3.0, 5.0)
+    points[:3, :3] = np.array([[np.nan, 0, 0], [0, -np.inf, 0], [0, 0, np.nan]])
+    (root / "near" / "torn.bin").write_bytes(points.tobytes())
+    (root / "near" / "bare.npz").write_bytes(npz(points=seen_thing(10, 5.0)[:, :3]))
+    (root / "far" / "dark.npz").write_bytes(npz(points=seen_thing(10, 20.0) * np.array([1, 1, 1, 0])))
+    for n in range(2):
+        codes = seen_thing(50.0 * n, 20.0) * np.array([1, 1, 1, 255])
+        (root / "far" / f"codes{n}.npz").write_bytes(npz(points=codes))
+    deep = (seen_thing(50.0, 20.0)[:, 3] * 65535).astype(np.uint16)
+    (root / "far" / "deep.npz").write_bytes(npz(points=seen_thing(50.0, 20.0)[:, :3], intensity=deep))
+    _, torn, dark, scaled = load_data(f"clouds:{root}").notes
+    assert torn.endswith("not finite were left out: 3 in 1 of 18 clouds, 'near/torn.bin'")
+    assert dark.startswith("2 of 18 clouds have no intensity above 0, which stands for a reflectivity of 0.5 %")
+    assert dark.endswith(": 'far/dark.npz', 'near/bare.npz'")
+    assert scaled.startswith(
+        "intensities have a full scale of 1, but another in 3 of 16 clouds: 'far/codes0.npz (255)'"
+    )
+    assert "'far/deep.npz (65535)'; each was scaled by its own" in scaled
+    assert DARKEST == 0.005
+    for label in ("near", "far"):
+        for n in range(6):
+            (root / label / f"{n}.bin").write_bytes((seen_thing(40.0 * n, 20.0) * np.float32([1, 1, 1, 255])).tobytes())
+    usual = load_data(f"clouds:{root}").notes[-1]
+    assert usual.startswith(
+        "intensities have a full scale of 255, but another in 2 of 16 clouds: 'far/deep.npz (65535)'"
+    )
+    assert "'near/torn.bin (1)'" in usual
+
+
+@pytest.mark.parametrize("kind", ["clouds", "folder"])
+def test_a_folder_without_what_was_looked_for_says_what_that_is(tmp_path: Path, kind: str) -> None:
+    nouns = {"clouds": r"point clouds \(\.bin, \.pcd, \.ply, \.npz\)", "folder": r"images \(\.bmp, .*\.webp\)"}
+    with pytest.raises(DataError, match=rf"expected one sub-folder of {nouns[kind]} a class, got no sub-folder; put"):
+        load_data(f"{kind}:{tmp_path}")
+    (tmp_path / "loose.bin").write_bytes(FILES["kitti.bin"])
+    with pytest.raises(
+        DataError, match=r"got no sub-folder but 'loose\.bin'; put the files of each class into a folder"
+    ):
+        load_data(f"{kind}:{tmp_path}")
+    (tmp_path / "car").mkdir()
+    with pytest.raises(DataError, match=rf"car: expected {nouns[kind]}, got none; "):
+        load_data(f"{kind}:{tmp_path}")
+    for name in ("b.xyz", "a.xyz"):
+        (tmp_path / "car" / name).touch()
+    with pytest.raises(DataError, match=rf"car: expected {nouns[kind]}, got none among 2 files, such as 'a\.xyz'"):
+        load_data(f"{kind}:{tmp_path}")
 
 
 def write_kitti(root: Path, sequences: dict[str, int]) -> Path:
@@ -400,6 +511,76 @@ def test_one_sequence_is_split_in_time_and_rare_classes_are_left_out(tmp_path: P
     long = write_kitti(tmp_path / "long", {"00": 101})
     every_tenth = load_data(f"kitti:{long}")
     assert sum(map(len, every_tenth.splits.values())) == 11 + 11 + 10
+
+
+def write_scan(root: Path, number: int, kinds: list[tuple[int, int, int]], torn: int = 0) -> tuple[Path, Path]:
+    """A scan of one thing for each (class, instance, points), a quarter turn apart; the first points may be torn."""
+    clouds, labels = (root / "sequences" / "00" / part for part in ("velodyne", "labels"))
+    clouds.mkdir(parents=True, exist_ok=True)
+    labels.mkdir(parents=True, exist_ok=True)
+    points = [seen_thing(90.0 * place, 8.0, width=20)[:count] for place, (_, _, count) in enumerate(kinds)]
+    marks = [np.full(count, kind | instance << 16, "<u4") for kind, instance, count in kinds]
+    cloud, label = clouds / f"{number:06}.bin", labels / f"{number:06}.label"
+    together = np.concatenate(points)
+    together[:torn, 0] = np.nan
+    cloud.write_bytes(together.tobytes())
+    label.write_bytes(np.concatenate(marks).tobytes())
+    return cloud, label
+
+
+def test_fifty_points_are_enough_and_forty_nine_are_not(tmp_path: Path) -> None:
+    for scan in range(12):
+        write_scan(tmp_path, scan, [(10, 1, 50), (30, 2, 50), (10, 3, 49), (31, 4, 49)])
+    data = load_data(f"kitti:{tmp_path}")
+    assert data.classes == ("car", "person")
+    assert sum(map(len, data.splits.values())) == 24
+
+
+def test_one_instance_number_in_two_classes_is_two_things(tmp_path: Path) -> None:
+    for scan in range(10):
+        write_scan(tmp_path, scan, [(10, 7, 60), (30, 7, 60)])
+    data = load_data(f"kitti:{tmp_path}")
+    counts = sum(split.labels.bincount(minlength=2) for split in data.splits.values())
+    assert counts.tolist() == [10, 10]
+    ids = np.concatenate([split.sample_ids.numpy() for split in data.splits.values()])
+    names = [f"sequences/00/velodyne/{n:06}.bin#{e}" for n in range(10) for e in ("0:7", "7:7")]
+    expected = [int.from_bytes(hashlib.blake2b(n.encode(), digest_size=8).digest(), "little") >> 1 for n in names]
+    assert sorted(expected) == sorted(ids.tolist())
+
+
+def test_scans_whose_labels_do_not_fit_are_counted_and_named(tmp_path: Path) -> None:
+    things = [(10, 1, 60), (30, 2, 60)]
+    for scan in range(12):
+        write_scan(tmp_path, scan, things)
+    cloud, label = write_scan(tmp_path, 12, things)
+    label.write_bytes(label.read_bytes()[:40])
+    write_scan(tmp_path, 13, things)[1].write_bytes(b"abc")
+    write_scan(tmp_path, 14, things)[1].unlink()
+    cut = write_scan(tmp_path, 15, things)[0]
+    cut.write_bytes(cut.read_bytes()[:-16])
+    write_scan(tmp_path, 16, things, torn=60)
+    bare, unfit, lost, torn, _ = load_data(f"kitti:{tmp_path}").notes
+    assert bare == "scans without labels were not read, so many in each sequence: '00 (1)'"
+    assert unfit.startswith("3 of 16 scans were left out: 'sequences/00/labels/000012.label: expected a label for each")
+    for reason in ("120 points of 000012.bin, got 10'", "000013.label: expected labels of points, got: 3 bytes",
+                   "each of 119 points of 000015.bin, got 120'"):  # fmt: skip
+        assert reason in unfit
+    assert str(tmp_path) not in unfit
+    assert lost.startswith("1 of 26 clouds were left out: 'sequences/00/velodyne/000016.bin: expected points of the")
+    assert torn.endswith("left out: 60 in 1 of 13 clouds, 'sequences/00/velodyne/000016.bin'")
+    for scan in range(6):
+        (cloud.parent / f"{scan:06}.bin").write_bytes(b"")
+    with pytest.raises(DataError, match=r"got 7 of 'car', 7 of 'person'; scans without labels.*; 9 of 16 scans were"):
+        load_data(f"kitti:{tmp_path}")
+
+
+def test_kitti_is_seen_with_the_beams_of_the_lidar_that_is_named(tmp_path: Path) -> None:
+    for scan in range(10):
+        write_scan(tmp_path, scan, [(10, 1, 60), (30, 2, 60)])
+    for spec, part in ((f"kitti:{tmp_path}", "lidar-hdl64e"), (f"kitti:lidar-pandar64:{tmp_path}", "lidar-pandar64")):
+        data = load_data(spec)
+        assert data.beams == load_sensor(part).beams
+        assert f"seen with the beams of {part} (64 beams" in data.source
 
 
 def test_kitti_without_labels_says_what_is_expected(tmp_path: Path) -> None:

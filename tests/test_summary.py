@@ -291,9 +291,9 @@ def decisive(build_report, **changes):
 
 def test_a_lidar_says_which_reading_of_its_sheet_the_result_hangs_on(build_report):
     text = decisive(build_report)
-    assert "What lidar-vlp16 costs, even in clear air, hangs on the range noise of a strong return" in text
-    assert "(range_noise_m 0.03 m: given as typical and taken as one standard deviation) and the range at which" in text
-    assert "(range_at_10_percent_m 0.03 m: assumed)." in text
+    assert "What lidar-vlp16 costs, even in clear air, hangs on the range at which" in text
+    assert "(range_at_10_percent_m 0.03 m: assumed) and the range noise of a strong return" in text
+    assert "(range_noise_m 0.03 m: given as typical and taken as one standard deviation)." in text
     sheet = decisive(build_report, range_noise_m=("max", "datasheet"))
     assert "(range_noise_m 0.03 m: given as max and taken as three standard deviations)" in sheet
     assert "(range_noise_m 0.03 m: assumed)" in decisive(build_report, range_noise_m=("typical", "assumed"))

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from robustcheck.data.listing import ONLY_CLASSIFICATION, Decoded, check_class_names, enumerate_names
+from robustcheck.data.listing import ONLY_CLASSIFICATION, Decoded, check_class_names, enumerate_names, printable
 from robustcheck.data.splits import FREE, TEST, TRAIN, VALIDATION, Ints
 from robustcheck.errors import DataError
 
@@ -101,17 +101,19 @@ def _find(root: Path, suffixes: Sequence[str], noun: str) -> tuple[list[ClassFil
             others.extend(loose)
     files: list[ClassFile] = []
     for home, label, split in homes:
-        count = len(files)
-        for path in _walk(home):
-            relative = path.relative_to(root)
-            if path.suffix.lower() in suffixes and path.is_file():
-                files.append(ClassFile(relative, label, split))
-            else:
-                others.append(relative.as_posix())
-        if len(files) == count:
-            raise DataError(f"{home}: expected {noun}s ({', '.join(suffixes)}), got none; {ONLY_CLASSIFICATION}")
+        found = _walk(home)
+        wanted = [path for path in found if path.suffix.lower() in suffixes and path.is_file()]
+        if not wanted:
+            got = f"none among {len(found)} files, such as '{printable(found[0].name)}'" if found else "none"
+            raise DataError(f"{home}: expected {noun}s ({', '.join(suffixes)}), got {got}; {ONLY_CLASSIFICATION}")
+        files.extend(ClassFile(path.relative_to(root), label, split) for path in wanted)
+        others.extend(path.relative_to(root).as_posix() for path in sorted(set(found) - set(wanted)))
     if not files:
-        raise DataError(f"{root}: expected one sub-folder of {noun}s a class, got no sub-folder")
+        raise DataError(
+            f"{root}: expected one sub-folder of {noun}s ({', '.join(suffixes)}) a class, got no sub-folder"
+            + (f" but {enumerate_names(others)}" if others else "")
+            + "; put the files of each class into a folder that has its name"
+        )
     note = f"{len(others)} in the folder are no {noun} files of a class and were not read: {enumerate_names(others)}"
     return files, (note,) if others else ()
 

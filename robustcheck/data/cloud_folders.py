@@ -1,10 +1,10 @@
-"""Labelled point clouds as range images: a folder of clouds a class, or the instances of SemanticKITTI's scans."""
+"""Labelled point clouds as range images: a folder of clouds a class, each seen with the beams of a LIDAR."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,41 +13,19 @@ import torch
 from numpy.typing import NDArray
 
 from robustcheck.data.class_folders import check_losses, class_labels, find_class_files, path_ids
-from robustcheck.data.listing import (
-    Decoded,
-    Listing,
-    Request,
-    check_size,
-    enumerate_names,
-    printable,
-    renamed,
-)
-from robustcheck.data.pointclouds import SUFFIXES, PointCloud, read_labels, read_points
+from robustcheck.data.listing import Decoded, Listing, Request, check_size, enumerate_names, printable
+from robustcheck.data.pointclouds import SUFFIXES, PointCloud, read_points
 from robustcheck.data.preprocessing import Preprocessing
-from robustcheck.data.splits import TEST, TRAIN, VALIDATION, Ints
-from robustcheck.errors import DataError
+from robustcheck.data.splits import Ints
+from robustcheck.errors import DataError, UnknownNameError, UsageError
 from robustcheck.sensing.lidar_geometry import range_image_of
 from robustcheck.sensing.lidar_profile import LidarProfile
 from robustcheck.sensing.profile import load_sensor
 
 COLUMNS: Final = 128
-LEAST_POINTS: Final = 50
-"""An instance of fewer points in a scan of SemanticKITTI is no sample."""
-LEAST_INSTANCES: Final = 10
 LEAST_RETURNS: Final = 5
 
 CLOUD_PART: Final = "lidar-vlp16"
-KITTI_PART: Final = "lidar-hdl64e"
-KITTI_CLASSES: Final = {
-    "car": (10, 252), "bicycle": (11,), "bus": (13, 257), "motorcycle": (15,), "on-rails": (16, 256),
-    "truck": (18, 258), "other-vehicle": (20, 259), "person": (30, 254), "bicyclist": (31, 253),
-    "motorcyclist": (32, 255),
-}  # fmt: skip
-"""SemanticKITTI's classes of countable things, and the numbers of each, still and moving (arXiv 1904.01416)."""
-_KITTI_TEST: Final = "08"
-"""The sequence that SemanticKITTI's authors keep for validation."""
-_MANY_SCANS: Final = 100
-_STRIDE: Final = 10
 _AROUND: Final = 0.5
 """Length of the mean of the unit vectors towards the points, below which they lie all around the sensor."""
 
@@ -56,41 +34,78 @@ def read_clouds(rest: str, request: Request) -> Listing:
     """A folder with one sub-folder a class, of `.bin`, `.pcd`, `.ply` and `.npz` clouds; `train/`, `test/` are kept.
 
     Each cloud is one thing as a LIDAR at the origin sees it: x forward, y left, z up [m]. It becomes the range image
-    that the beams of a VLP-16 give, 128 firings wide, the middle looking at the points' mean azimuth. A sample's id is
-    a hash of its relative path. Clouds that cannot be read, or seen so, are left out and noted.
+    that the beams of this LIDAR give, `[PART:]PATH`, or else those of a VLP-16: 128 firings wide, the middle looking at
+    the points' mean azimuth. A sample's id is a hash of its relative path. Clouds that cannot be read, or seen so, are
+    left out and noted; so are points that are not finite. Intensities that are absent, or scaled otherwise than most,
+    are noted.
 
-    Raises DataError for a folder without at least two classes, and if more than half of a class is left out.
+    Raises DataError for a folder without at least two classes, and if more than half of a class is left out; UsageError
+    for a part that is no LIDAR.
     """
-    root = Path(rest)
+    profile, root, named = part_and_root("clouds", rest, CLOUD_PART)
     files, notes = find_class_files(root, SUFFIXES, "point cloud")
     classes, labels = class_labels(root, files, request.class_names)
-    profile = _profile(CLOUD_PART)
+    names = [file.relative.as_posix() for file in files]
 
-    def images(rows: Ints) -> Iterator[NDArray[np.float32] | str]:
-        for row in rows:
-            try:
-                cloud = read_points(root / files[row].relative)
-                yield window(cloud, cloud.xyz, profile)
-            except DataError as error:
-                yield str(error).replace(f"{root}/", "")
+    def read(row: int) -> tuple[PointCloud, NDArray[np.float32]]:
+        cloud = read_points(root / files[row].relative)
+        return cloud, cloud.xyz
 
     def decode(rows: Ints, _: Preprocessing) -> Decoded:
-        decoded = _gather(images(rows), len(rows), profile)
+        decoded = gather(root, names, rows, read, profile)
         check_losses(root, classes, labels[rows], decoded)
         return decoded
 
-    fixed = np.array([file.part for file in files], dtype=np.int64)
-    ids = path_ids(root, [file.relative.as_posix() for file in files])
-    name = printable(root.resolve().name)
-    source = f"folder of point clouds, seen with the beams of {CLOUD_PART}"
-    return Listing(name, source, classes, labels, ids, fixed, decode, notes, "range")
+    if not named:
+        notes = (*notes, f"no LIDAR was named, so {CLOUD_PART} was taken; clouds:PART:PATH names the one that saw them")
+    return Listing(
+        name=printable(root.resolve().name),
+        source=f"folder of point clouds, seen with the beams of {profile.beams}",
+        classes=classes,
+        labels=labels,
+        sample_ids=path_ids(root, names),
+        fixed_split=np.array([file.part for file in files], dtype=np.int64),
+        decode=decode,
+        notes=notes,
+        beams=profile.beams,
+    )
+
+
+def part_and_root(kind: str, rest: str, default: str) -> tuple[LidarProfile, Path, bool]:
+    """The LIDAR and the folder that `[PART:]PATH` names, and whether it names a LIDAR; `default` is taken if not.
+
+    PART is a shipped profile's name or the path of a profile. What precedes the first colon is PART, so that a path
+    with a colon in it needs one before it. Raises UsageError for a part that is no LIDAR.
+
+    >>> profile, root, named = part_and_root("clouds", "lidar-os1-64:scans/2026", "lidar-vlp16")
+    >>> profile.name, str(root), named
+    ('lidar-os1-64', 'scans/2026', True)
+    """
+    part, colon, path = rest.partition(":")
+    if not colon:
+        part, path = default, rest
+    if not (part and path):
+        raise UsageError(
+            f"data: expected '{kind}:[PART:]PATH', got '{kind}:{rest}'; an example is {kind}:{default}:scans"
+        )
+    try:
+        profile: Any = load_sensor(part)
+    except UnknownNameError as error:
+        remedy = f"What precedes the first colon of {kind}:PART:PATH is the LIDAR that took the clouds"
+        raise UsageError(f"data: {error} {remedy}") from error
+    if not isinstance(profile, LidarProfile):
+        raise UsageError(
+            f"data: expected a LIDAR before the path, got {part}, a {profile.kind}; name one such as {default}"
+        )
+    return profile, Path(path), bool(colon)
 
 
 def window(cloud: PointCloud, thing: NDArray[np.float32], profile: LidarProfile) -> NDArray[np.float32]:
     """The range image of a cloud around the mean azimuth of some of its points, `thing` (m, 3) [m].
 
-    Returns (beams, 128, 2) float32, range / 128 m and intensity, 0 where nothing returns. Raises DataError if these
-    points lie all around the sensor, or fewer than 5 of the cloud's meet the beams within the window.
+    Returns (beams, 128, 2) float32, range / 128 m and intensity, 0 where nothing returns. Raises DataError if there
+    are none of these points, if they lie all around the sensor, or if fewer than 5 of the cloud's meet the beams within
+    the window.
 
     >>> profile = load_sensor("lidar-vlp16")
     >>> near = np.array([[10, y / 30, -1.0] for y in range(30)], np.float32)
@@ -98,6 +113,8 @@ def window(cloud: PointCloud, thing: NDArray[np.float32], profile: LidarProfile)
     >>> image.shape, round(float(image[..., 0].max()) * 128, 1)
     ((16, 128, 2), 10.1)
     """
+    if not len(thing):
+        raise DataError("expected points of the labelled thing, got none with finite numbers")
     towards = thing[:, :2] / np.maximum(np.linalg.norm(thing[:, :2], axis=1, keepdims=True), 1e-6)
     mean = towards.mean(axis=0)
     if np.hypot(*mean) < _AROUND:
@@ -136,142 +153,73 @@ def _phase(azimuth_deg: NDArray[np.floating[Any]], step_deg: float) -> float:
     return step_deg * (off - round(off))
 
 
-@dataclass(frozen=True)
-class _Instance:
-    """A thing in a scan: the number of the scan, and its label as SemanticKITTI stores it, less the class."""
+def gather(
+    root: Path,
+    names: Sequence[str],
+    rows: Ints,
+    read: Callable[[int], tuple[PointCloud, NDArray[np.float32]]],
+    profile: LidarProfile,
+) -> Decoded:
+    """The range images of these rows, and notes on what was left out.
 
-    scan: int
-    label: int
-    instance: int
-
-
-def read_kitti(rest: str, request: Request) -> Listing:
-    """SemanticKITTI: `sequences/NN/velodyne/*.bin` and `sequences/NN/labels/*.label` below PATH.
-
-    Each instance of a thing (car, person, bicyclist …) with at least 50 points in a scan is a sample: the range image
-    that the beams of an HDL-64E give, 128 firings wide, around the instance's mean azimuth, its surroundings included.
-    Of a sequence of more than 100 scans every tenth is taken, 1 s after the other, for neighbours are nearly the same.
-    Scans are split as they follow one another, not at random: sequence 08, or else the last, is the test part and the
-    last of the others validation; of fewer than three, the first .6 of each is training, the next .2 validation.
-
-    Raises DataError if there is no such file or no labels, or if fewer than two classes have 10 instances.
+    Args:
+        root: folder of the clouds; messages name paths below it.
+        names: the path of each row's cloud below it.
+        rows: (k,) int64.
+        read: gives the cloud of a row and the points that the window looks at; may raise DataError.
+        profile: the LIDAR that sees them.
     """
-    root = Path(rest)
-    scans, parts = _kitti_scans(root)
-    numbers = {number: label for label, values in enumerate(KITTI_CLASSES.values()) for number in values}
-    found = [instance for scan, (_, labels) in enumerate(scans) for instance in _instances(scan, labels, numbers)]
-    counts = np.bincount([instance.label for instance in found], minlength=len(KITTI_CLASSES))
-    kept = [label for label, count in enumerate(counts) if count >= LEAST_INSTANCES]
-    names = list(KITTI_CLASSES)
-    if len(kept) < 2:
-        got = ", ".join(f"{counts[label]} of '{names[label]}'" for label in np.flatnonzero(counts)) or "none"
-        raise DataError(
-            f"{root}: expected two classes with {LEAST_INSTANCES} labelled instances of {LEAST_POINTS} points,"
-            f" got {got}; give more scans"
-        )
-    rare = [names[label] for label in np.flatnonzero(counts) if label not in kept]
-    found = [instance for instance in found if instance.label in kept]
-    profile = _profile(KITTI_PART)
-
-    def images(rows: Ints) -> Iterator[NDArray[np.float32] | str]:
-        for row in rows:
-            cloud_path, label_path = scans[found[row].scan]
-            try:
-                cloud = read_points(cloud_path, label_path)
-                yield window(cloud, cloud.xyz[_belongs(cloud, found[row], numbers)], profile)
-            except DataError as error:
-                yield str(error).replace(f"{root}/", "")
-
-    notes = (f"fewer than {LEAST_INSTANCES} instances, and left out: {enumerate_names(rare)}",) if rare else ()
-    paths = [scans[instance.scan][0].relative_to(root).as_posix() for instance in found]
-    return Listing(
-        name=printable(root.resolve().name),
-        source=f"SemanticKITTI's labelled instances in {len(scans)} scans, seen with the beams of {KITTI_PART}",
-        classes=renamed([names[label] for label in kept], request.class_names),
-        labels=np.array([kept.index(instance.label) for instance in found], dtype=np.int64),
-        sample_ids=path_ids(root, [f"{path}#{e.label}:{e.instance}" for path, e in zip(paths, found, strict=True)]),
-        fixed_split=parts[[instance.scan for instance in found]],
-        decode=lambda rows, _: _gather(images(rows), len(rows), profile),
-        notes=notes,
-        modality="range",
-    )
-
-
-def _kitti_scans(root: Path) -> tuple[list[tuple[Path, Path]], Ints]:
-    """The scans that are taken, each with its labels, and the part of each."""
-    sequences = []
-    try:
-        for folder in sorted((root / "sequences").iterdir()):
-            clouds = sorted((folder / "velodyne").glob("*.bin"))
-            pairs = [(cloud, folder / "labels" / f"{cloud.stem}.label") for cloud in clouds]
-            labelled = [pair for pair in pairs if pair[1].is_file()]
-            if labelled:
-                sequences.append((folder.name, labelled[:: _STRIDE if len(labelled) > _MANY_SCANS else 1]))
-    except OSError as error:
-        raise DataError(
-            f"{root}: expected SemanticKITTI's folder sequences/, got: {error.strerror or error}; KITTI's object and"
-            " raw data have no label a point, and are not read"
-        ) from error
-    if not sequences:
-        raise DataError(
-            f"{root}: expected sequences/NN/velodyne/*.bin with sequences/NN/labels/*.label, got no such pair; the"
-            " labels are a download of their own at semantic-kitti.org"
-        )
-    names = [name for name, _ in sequences]
-    test = names.index(_KITTI_TEST) if _KITTI_TEST in names else len(names) - 1
-    validation = max(number for number in range(-1, len(names)) if number != test)
-    parts = []
-    for number, (_, scans) in enumerate(sequences):
-        whole = {test: TEST, validation: VALIDATION}.get(number, TRAIN)
-        place = (np.arange(len(scans)) + 0.5) / len(scans)
-        in_time = np.select([place < 0.6, place < 0.8], [TRAIN, VALIDATION], TEST)
-        parts.append(in_time if len(names) < 3 else np.full(len(scans), whole))
-    return [pair for _, scans in sequences for pair in scans], np.concatenate(parts).astype(np.int64)
-
-
-def _instances(scan: int, path: Path, numbers: dict[int, int]) -> list[_Instance]:
-    """The things of a scan that have enough points."""
-    kinds, marks = read_labels(path)
-    labels = (
-        np.array([numbers.get(kind, -1) for kind in range(1 << 16)], dtype=np.int64)[kinds] if len(kinds) else kinds
-    )
-    chosen = (labels >= 0) & (marks > 0)
-    pairs, counts = np.unique(np.stack([labels[chosen], marks[chosen]]), axis=1, return_counts=True)
-    return [
-        _Instance(scan, int(label), int(instance))
-        for (label, instance), count in zip(pairs.T, counts, strict=True)
-        if count >= LEAST_POINTS
-    ]
-
-
-def _belongs(cloud: PointCloud, instance: _Instance, numbers: dict[int, int]) -> NDArray[np.bool_]:
-    assert cloud.classes is not None
-    assert cloud.instances is not None
-    kinds = [number for number, label in numbers.items() if label == instance.label]
-    chosen: NDArray[np.bool_] = np.isin(cloud.classes, kinds) & (cloud.instances == instance.instance)
-    return chosen
-
-
-def _gather(images: Iterator[NDArray[np.float32] | str], count: int, profile: LidarProfile) -> Decoded:
-    """The images that came, and why the others did not."""
     size = (len(profile.elevation_deg.values), COLUMNS, 2)
-    check_size(4 * count * math.prod(size))
-    gathered = np.zeros((count, *size), np.float32)
-    readable = np.zeros(count, np.bool_)
+    check_size(4 * len(rows) * math.prod(size))
+    images = np.zeros((len(rows), *size), np.float32)
+    readable = np.zeros(len(rows), np.bool_)
     reasons: list[str] = []
-    for row, image in enumerate(images):
-        if isinstance(image, str):
-            reasons.append(image)
-        else:
-            gathered[row], readable[row] = image, True
-    return Decoded(gathered[readable], readable, _notes(reasons, count))
+    omitted: dict[str, int] = {}
+    full_scales: dict[str, float] = {}
+    for place, row in enumerate(rows.tolist()):
+        try:
+            cloud, thing = read(row)
+        except DataError as error:
+            reasons.append(str(error).replace(f"{root}/", ""))
+            continue
+        try:
+            images[place] = window(cloud, thing, profile)
+        except DataError as error:
+            reasons.append(f"{names[row]}: {error}")
+            continue
+        readable[place] = True
+        omitted[names[row]] = cloud.omitted
+        lit = cloud.intensity is not None and cloud.intensity.any()
+        full_scales[names[row]] = cloud.full_scale if lit else 0.0
+    notes = [f"{len(reasons)} of {len(rows)} clouds were left out: {enumerate_names(reasons)}"] if reasons else []
+    notes += _point_notes(omitted) + _intensity_notes(full_scales)
+    return Decoded(images[readable], readable, tuple(notes))
 
 
-def _notes(reasons: Sequence[str], count: int) -> tuple[str, ...]:
-    return (f"{len(reasons)} of {count} clouds were left out: {enumerate_names(reasons)}",) if reasons else ()
+def _point_notes(omitted: dict[str, int]) -> list[str]:
+    """A note on points that were not finite, by the clouds they were in."""
+    torn = sorted(name for name, points in omitted.items() if points)
+    if not torn:
+        return []
+    where = f"{sum(omitted.values())} in {len(torn)} of {len(omitted)} clouds, {enumerate_names(torn)}"
+    return [f"points with a coordinate or an intensity that is not finite were left out: {where}"]
 
 
-def _profile(name: str) -> LidarProfile:
-    profile: Any = load_sensor(name)
-    assert isinstance(profile, LidarProfile)
-    return profile
+def _intensity_notes(full_scales: dict[str, float]) -> list[str]:
+    """Notes on clouds without intensity (0 here), and on clouds scaled otherwise than most, which may be a mistake."""
+    notes = []
+    dark = sorted(name for name, full in full_scales.items() if not full)
+    if dark:
+        notes.append(
+            f"{len(dark)} of {len(full_scales)} clouds have no intensity above 0, which stands for a reflectivity of "
+            f"0.5 %: {enumerate_names(dark)}"
+        )
+    lit = {name: full for name, full in full_scales.items() if full}
+    usual = Counter(sorted(lit.values())).most_common(1)[0][0] if lit else 0.0
+    odd = sorted(f"{name} ({full:g})" for name, full in lit.items() if full != usual)
+    if odd:
+        notes.append(
+            f"intensities have a full scale of {usual:g}, but another in {len(odd)} of {len(lit)} clouds: "
+            f"{enumerate_names(odd)}; each was scaled by its own, so store them alike if they are one sensor's"
+        )
+    return notes

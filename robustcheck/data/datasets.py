@@ -5,21 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from robustcheck.data.arrays import TORCHVISION, read_digits, read_npz, read_torchvision
-from robustcheck.data.cloud_folders import read_clouds, read_kitti
+from robustcheck.data.cloud_folders import CLOUD_PART, read_clouds
 from robustcheck.data.folders import read_folder
+from robustcheck.data.kitti import KITTI_PART, read_kitti
 from robustcheck.data.lidar_scenes import read_lidar_scenes
-from robustcheck.data.listing import ONLY_CLASSIFICATION, Listing, Modality, Request, enumerate_names, printable
+from robustcheck.data.listing import ONLY_CLASSIFICATION, Listing, Request, enumerate_names, printable
 from robustcheck.data.preprocessing import Preprocessing, check_range_images
 from robustcheck.data.splits import SPLIT_NAMES, TEST, Ints, assign, choose
 from robustcheck.errors import DataError, InvalidValueError, UnknownNameError, UsageError
+from robustcheck.sensing.lidar_geometry import Beams
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +55,8 @@ class Dataset:
     """Labelled images in three splits, and where they come from.
 
     `sha256` covers images, labels, class names, sample ids and the split. `source` says what was read, `notes` what
-    was left out or changed. `fixed_test` is true if the source itself has a test part.
+    was left out or changed. `fixed_test` is true if the source itself has a test part. `beams` say where the pixels of
+    range images look; None for images of a camera.
     """
 
     spec: str
@@ -68,7 +71,12 @@ class Dataset:
     preprocessing: Preprocessing
     split_seed: int
     fixed_test: bool
-    modality: Modality = "image"
+    beams: Beams | None = None
+
+    @property
+    def modality(self) -> Literal["image", "range"]:
+        """What the channels are: colours (or grey), or range and intensity as `sensing.lidar_geometry` has them."""
+        return "image" if self.beams is None else "range"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -97,6 +105,7 @@ class Dataset:
             "name": self.name,
             "source": self.source,
             "modality": self.modality,
+            "beams": None if self.beams is None else asdict(self.beams),
             "sha256": self.sha256,
             "shape": list(self.shape),
             "dtype": str(images[0].dtype).removeprefix("torch."),
@@ -123,16 +132,22 @@ class Kind:
 
 KINDS: Final[dict[str, Kind]] = {
     "clouds": Kind(
-        "clouds:PATH",
+        "clouds:[PART:]PATH",
         "clouds:scans",
-        "one sub-folder of .bin, .pcd, .ply, .npz clouds a class; train/, test/ kept",
+        "one sub-folder of .bin, .pcd, .ply, .npz clouds a class; train/, test/ kept; PART, by default "
+        f"{CLOUD_PART}, is the LIDAR that took them",
         read_clouds,
     ),
     "digits": Kind("digits", "digits", "scikit-learn's handwritten digits, 1797 of 8×8, embedded", read_digits),
     "folder": Kind(
         "folder:PATH", "folder:photos", "one sub-folder of image files a class; train/, test/ kept", read_folder
     ),
-    "kitti": Kind("kitti:PATH", "kitti:dataset", "SemanticKITTI: the labelled instances in sequences/NN", read_kitti),
+    "kitti": Kind(
+        "kitti:[PART:]PATH",
+        "kitti:dataset",
+        f"SemanticKITTI: the labelled instances in sequences/NN; PART is {KITTI_PART} by default",
+        read_kitti,
+    ),
     "lidar-scenes": Kind(
         "lidar-scenes",
         "lidar-scenes",
@@ -181,7 +196,7 @@ def load_data(
     if max_samples is not None and max_samples < 1:
         raise InvalidValueError("max samples", expected="at least 1", got=max_samples)
     listing = KINDS[kind].read(rest, Request(download=download, class_names=class_names))
-    if listing.modality == "range":
+    if listing.beams is not None:
         check_range_images(preprocessing)
     fixed_test = bool((listing.fixed_split == TEST).any())
     absent = _check_classes(listing, fixed_test=fixed_test)
@@ -204,7 +219,7 @@ def load_data(
         preprocessing=preprocessing,
         split_seed=split_seed,
         fixed_test=fixed_test,
-        modality=listing.modality,
+        beams=listing.beams,
     )
 
 

@@ -66,7 +66,7 @@ def read_lidar_scenes(rest: str, request: Request) -> Listing:
         scenes.images,
         scenes.labels,
         renamed(CLASSES, request.class_names),
-        modality="range",
+        beams=_profile().beams,
         notes=(
             "simulated: simple matt solids on a plane, one labelled thing a sample; no substitute for a real set",
             f"{_SCENES_A_CLASS * len(CLASSES)} scenes were drawn; the first {SAMPLES_A_CLASS} of each class with at "
@@ -102,8 +102,7 @@ def draw_scenes(sample_ids: NDArray[np.int64]) -> Scenes:
     >>> scenes.images.shape, [CLASSES[label] for label in scenes.labels]
     ((2, 16, 128, 2), ['wall', 'car'])
     """
-    profile = load_sensor(PART)
-    assert isinstance(profile, LidarProfile)
+    profile = _profile()
     labels = sample_ids % len(CLASSES)
     seen = _place(sample_ids, labels)
     shapes, maps, reflectivity = (np.concatenate(parts, axis=1) for parts in zip(*seen, strict=True))
@@ -114,6 +113,12 @@ def draw_scenes(sample_ids: NDArray[np.int64]) -> Scenes:
     returns = ((hit >= 0) & (hit < seen[0][0].shape[1])).sum(axis=1)
     size = (len(sample_ids), len(profile.elevation_deg.values), COLUMNS, 2)
     return Scenes(images.reshape(size).astype(np.float32), labels, returns, sample_ids)
+
+
+def _profile() -> LidarProfile:
+    profile = load_sensor(PART)
+    assert isinstance(profile, LidarProfile)
+    return profile
 
 
 def beam_directions(profile: LidarProfile) -> Floats:

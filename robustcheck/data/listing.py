@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from robustcheck.data.preprocessing import Preprocessing, prepare
 from robustcheck.data.splits import FREE, TEST, Ints
 from robustcheck.errors import DataError
+from robustcheck.sensing.lidar_geometry import Beams
 
 LARGEST_BYTES: Final = 4 * 2**30
 LARGEST_CLASS_COUNT: Final = 100_000
-ONLY_CLASSIFICATION: Final = "robustcheck works on image classification only: images with one class label each"
-
-Modality = Literal["image", "range"]
-"""What the channels are: colours (or grey), or range and intensity of a LIDAR as `sensing.lidar_geometry` has them."""
+ONLY_CLASSIFICATION: Final = (
+    "robustcheck works on image classification only: images, a camera's or a LIDAR's, with one class label each"
+)
 
 _NAMED = 100
 _LONGEST_NAME = 255
@@ -43,8 +43,8 @@ class Decoded:
 class Listing:
     """The samples of a source: labels, ids and fixed splits, (n,) int64 each, and how to decode some of them.
 
-    `fixed_split` is FREE, TRAIN, VALIDATION or TEST. `decode` takes rows (int64) and the preprocessing. `modality` is
-    `range` for range images (h beams, w columns, 2 channels), which no preprocessing may resize or crop.
+    `fixed_split` is FREE, TRAIN, VALIDATION or TEST. `decode` takes rows (int64) and the preprocessing. `beams` are
+    those of range images (h beams, w columns, 2 channels), which no preprocessing may resize or crop; None of others.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Listing:
     fixed_split: Ints
     decode: Callable[[Ints, Preprocessing], Decoded]
     notes: tuple[str, ...] = ()
-    modality: Modality = "image"
+    beams: Beams | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def listing_of_arrays(
     *,
     test_count: int = 0,
     notes: tuple[str, ...] = (),
-    modality: Modality = "image",
+    beams: Beams | None = None,
 ) -> Listing:
     """The listing of decoded images (n, h, w, c), of which the last `test_count` are the fixed test part.
 
@@ -94,7 +94,7 @@ def listing_of_arrays(
         return Decoded(prepared, np.ones(len(rows), dtype=np.bool_))
 
     sample_ids = np.arange(len(labels), dtype=np.int64)
-    return Listing(name, source, tuple(classes), labels.astype(np.int64), sample_ids, fixed, decode, notes, modality)
+    return Listing(name, source, tuple(classes), labels.astype(np.int64), sample_ids, fixed, decode, notes, beams)
 
 
 def check_labels(labels: NDArray[Any], images: int, classes: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from robustcheck.data.ply import numbers_of
+from robustcheck.data.ply import as_stated, numbers_of
 
 _MOST_UNPACKED: Final = 2**30
 _LONGEST_HEADER: Final = 65536
@@ -33,7 +33,7 @@ def pcd_columns(data: bytes) -> dict[str, NDArray[Any]]:
     row = np.dtype([(f"{number}", kind, (count,)) for number, (_, kind, count) in enumerate(columns)])
     body, storage = data[start:], header["DATA"][0]
     if storage == "ascii":
-        rows = _ascii(body, points, row)
+        rows = _ascii(body, points, row, names)
     elif storage == "binary":
         rows = _binary(body, points, row)
     elif storage == "binary_compressed":
@@ -84,24 +84,32 @@ def _fields(header: dict[str, list[str]]) -> list[tuple[str, int]]:
 
 
 def _points(header: dict[str, list[str]]) -> int:
-    text = header["POINTS"][0]
-    if not text.isdecimal() or len(text) > 12:
-        raise ValueError(f"POINTS {text!r}")
-    return int(text)
+    """Their number; a width and a height that make another say that the file is not what it was."""
+    found = {}
+    for key in ("POINTS", "WIDTH", "HEIGHT"):
+        if key in header:
+            text = header[key][0]
+            if not text.isdecimal() or len(text) > 12:
+                raise ValueError(f"{key} {text[:60]!r}")
+            found[key] = int(text)
+    points = found["POINTS"]
+    if "WIDTH" in found and "HEIGHT" in found and found["WIDTH"] * found["HEIGHT"] != points:
+        stated = f"WIDTH {found['WIDTH']} × HEIGHT {found['HEIGHT']} = {found['WIDTH'] * found['HEIGHT']}"
+        raise ValueError(f"{stated} where POINTS says {points}; write the number that is there to both")
+    return points
 
 
-def _ascii(body: bytes, points: int, row: np.dtype[Any]) -> NDArray[Any]:
+def _ascii(body: bytes, points: int, row: np.dtype[Any], names: list[str]) -> NDArray[Any]:
     width = sum(row[name].shape[0] for name in row.names or ())
     words = body.split()
     if len(words) != points * width:
         raise ValueError(f"{len(words)} numbers where {points} points of {width} are stated")
     values = numbers_of(words).reshape(points, width)
     rows, column = np.empty(points, row), 0
-    with np.errstate(invalid="ignore", over="ignore"):
-        for name in row.names or ():
-            count = row[name].shape[0]
-            rows[name] = values[:, column : column + count]
-            column += count
+    for name, field in zip(row.names or (), names, strict=True):
+        count = row[name].shape[0]
+        rows[name] = as_stated(values[:, column : column + count], row[name].base, field)
+        column += count
     return rows
 
 

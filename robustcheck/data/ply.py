@@ -29,6 +29,25 @@ def numbers_of(words: list[bytes]) -> NDArray[np.float64]:
     return np.array(words, dtype=np.bytes_).astype(np.float64)
 
 
+def as_stated(values: NDArray[np.float64], dtype: np.dtype[Any], field: str) -> NDArray[Any]:
+    """Numbers as the type that a header states; ValueError where a whole number is stated and another is there.
+
+    Of a float whatever it cannot hold becomes infinite.
+
+    >>> as_stated(np.array([1.0, 255.0]), np.dtype("u1"), "i").tolist()
+    [1, 255]
+    """
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return values.astype(dtype)
+    bounds = np.iinfo(dtype)
+    wrong = ~((values >= bounds.min) & (values < bounds.max + 1.0) & (values == np.rint(values)))
+    if wrong.any():
+        expected = f"whole numbers from {bounds.min} to {bounds.max}"
+        raise ValueError(f"{values[wrong][0]:g} in the field {field!r}, which states {expected}")
+    return values.astype(dtype)
+
+
 def ply_columns(data: bytes) -> dict[str, NDArray[Any]]:
     """The properties of a PLY file's first element, `vertex`, by name, (n,) each; what follows it is not read.
 
@@ -54,8 +73,7 @@ def ply_columns(data: bytes) -> dict[str, NDArray[Any]]:
             f"{len(words)} numbers in {len(lines)} lines where {points} vertices of {len(names)} are stated"
         )
     values = numbers_of(words).reshape(points, len(names))
-    with np.errstate(invalid="ignore", over="ignore"):
-        return {name: values[:, column].astype(row[name]) for column, name in enumerate(names)}
+    return {name: as_stated(values[:, column], row[name], name) for column, name in enumerate(names)}
 
 
 def _header(data: bytes) -> tuple[str, int, np.dtype[Any], int]:

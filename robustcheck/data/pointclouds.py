@@ -21,6 +21,8 @@ from robustcheck.errors import DataError
 LARGEST_BYTES: Final = 2**29
 _INTENSITIES: Final = ("intensity", "reflectivity", "reflectance", "remission", "scalar_intensity", "i")
 _FULL_CODE: Final = 255.0
+_BIN_POINT: Final = 16
+"""Bytes of a point in a `.bin` file."""
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -31,12 +33,16 @@ class PointCloud:
 
     `xyz` is (n, 3) float32 [m], n at least 1; `intensity` (n,) float32 in [0, 1], 1 being the code 255, or None where
     the file has none; `classes` and `instances` (n,) int64, SemanticKITTI's, or None without a `.label` file.
+    `full_scale` is the number that intensity 1 had in the file: 1, 255 or 65535. `omitted` counts the points that were
+    left out since a number was not finite.
     """
 
     xyz: NDArray[np.float32]
     intensity: NDArray[np.float32] | None = None
     classes: NDArray[np.int64] | None = None
     instances: NDArray[np.int64] | None = None
+    full_scale: float = 1.0
+    omitted: int = 0
 
     def __len__(self) -> int:
         return len(self.xyz)
@@ -69,7 +75,6 @@ def read_points(path: str | Path, labels: str | Path | None = None) -> PointClou
     if reader is None:
         raise DataError(f"{path}: expected a point cloud ({', '.join(SUFFIXES)}), got {path.suffix or 'no suffix'!r}")
     columns = _read(path, reader)
-    marks = None if labels is None else _read(Path(labels), lambda data: {"mark": _whole(data, "<u4", 1)[:, 0]})["mark"]
     missing = [name for name in "xyz" if name not in columns]
     if missing:
         got = ", ".join(map(printable, columns)) or "none"
@@ -77,10 +82,9 @@ def read_points(path: str | Path, labels: str | Path | None = None) -> PointClou
     # Numbers beyond float32 become infinite, and are left out with the others that are.
     with np.errstate(over="ignore"):
         xyz = np.stack([columns[name].astype(np.float32) for name in "xyz"], axis=1)
-    if marks is not None and len(marks) != len(xyz):
-        raise DataError(f"{labels}: expected a label for each of {len(xyz)} points of {path.name}, got {len(marks)}")
+    marks = None if labels is None else _marks(Path(labels), path, len(xyz))
     name = next((name for name in columns if name.lower() in _INTENSITIES), None)
-    intensity = None if name is None else _scaled(path, columns[name])
+    full_scale, intensity = (1.0, None) if name is None else _scaled(path, columns[name])
     finite = np.isfinite(xyz).all(axis=1)
     if intensity is not None:
         finite &= np.isfinite(intensity)
@@ -91,23 +95,41 @@ def read_points(path: str | Path, labels: str | Path | None = None) -> PointClou
         None if intensity is None else intensity[finite],
         None if marks is None else (marks[finite] & 0xFFFF).astype(np.int64),
         None if marks is None else (marks[finite] >> 16).astype(np.int64),
+        full_scale,
+        int((~finite).sum()),
     )
 
 
-def read_labels(path: str | Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Class and instance of each point in a SemanticKITTI `.label` file, (n,) int64 each; DataError as `read_points`.
+def read_labels(path: str | Path, cloud: str | Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Class and instance of each point of a KITTI cloud, (n,) int64 each, from its SemanticKITTI `.label` file.
+
+    Raises:
+        DataError: the file cannot be read, or has not as many labels as the `.bin` file `cloud` has points.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "a.label").write_bytes(np.array([7 << 16 | 10], "<u4").tobytes())
-    ...     [values.tolist() for values in read_labels(Path(folder, "a.label"))]
+    ...     label, cloud = Path(folder, "a.label"), Path(folder, "a.bin")
+    ...     _ = label.write_bytes(np.array([7 << 16 | 10], "<u4").tobytes()), cloud.write_bytes(bytes(16))
+    ...     [values.tolist() for values in read_labels(label, cloud)]
     [[10], [7]]
     """
-    marks = _read(Path(path), lambda data: {"mark": _whole(data, "<u4", 1)[:, 0]})["mark"]
+    try:
+        points = Path(cloud).stat().st_size // _BIN_POINT
+    except OSError as error:
+        raise DataError(f"{cloud}: expected a point cloud, got: {error.strerror or error}") from error
+    marks = _marks(Path(path), Path(cloud), points)
     return (marks & 0xFFFF).astype(np.int64), (marks >> 16).astype(np.int64)
 
 
-def _read(path: Path, reader: Callable[[bytes], Columns]) -> Columns:
+def _marks(path: Path, cloud: Path, points: int) -> NDArray[Any]:
+    """The numbers of a `.label` file, one for each point of a cloud."""
+    marks = _read(path, lambda data: {"mark": _whole(data, "<u4", 1)[:, 0]}, "labels of points")["mark"]
+    if len(marks) != points:
+        raise DataError(f"{path}: expected a label for each of {points} points of {cloud.name}, got {len(marks)}")
+    return marks
+
+
+def _read(path: Path, reader: Callable[[bytes], Columns], expected: str = "a point cloud") -> Columns:
     try:
         size = path.stat().st_size
         if size > LARGEST_BYTES:
@@ -115,7 +137,7 @@ def _read(path: Path, reader: Callable[[bytes], Columns]) -> Columns:
         return reader(path.read_bytes())
     except (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise DataError(f"{path}: expected a point cloud, got: {printable(reason[:200])}") from error
+        raise DataError(f"{path}: expected {expected}, got: {printable(reason[:200])}") from error
 
 
 def _whole(data: bytes, dtype: str, width: int) -> NDArray[Any]:
@@ -164,17 +186,18 @@ def _npy_array(name: str, data: bytes) -> NDArray[Any]:
     return values.reshape(shape, order="F" if fortran else "C")
 
 
-def _scaled(path: Path, values: NDArray[Any]) -> NDArray[np.float32]:
-    """Intensities in [0, 1], NaN where the file has it."""
+def _scaled(path: Path, values: NDArray[Any]) -> tuple[float, NDArray[np.float32]]:
+    """What 1 is in the file, and intensities in [0, 1], not finite where the file's are not."""
     full = {np.dtype(np.uint8): _FULL_CODE, np.dtype(np.uint16): 65535.0}.get(values.dtype.newbyteorder("="))
     with np.errstate(over="ignore"):
         intensity = values.astype(np.float32)
-    low, high = np.nanmin(intensity, initial=0.0), np.nanmax(intensity, initial=0.0)
+    finite = intensity[np.isfinite(intensity)]
+    low, high = finite.min(initial=0.0), finite.max(initial=0.0)
     if full is None:
         full = 1.0 if high <= 1 else _FULL_CODE
     if low < 0 or high > full:
         raise DataError(f"{path}: expected intensities from 0 to 1 or 255, got {low:g} to {high:g}; scale them")
-    return intensity / np.float32(full)
+    return full, intensity / np.float32(full)
 
 
 _READERS: Final[dict[str, Callable[[bytes], Columns]]] = {

@@ -11,10 +11,11 @@ from robustcheck.reporting.wording import listed, number
 _NAMED = 4
 _SAME_LIGHT = 1.005
 _READ_AS = {"typical": "one standard deviation", "max": "three standard deviations"}
+# What loses returns comes first: that decided what the shipped networks lost, and range noise nothing (docs/lidar.md).
 _DECISIVE = {
+    "range_at_10_percent_m": "the range at which it sees half of a 10 % reflector's returns",
     "range_noise_m": "the range noise of a strong return",
     "range_noise_limit_m": "that at the limit of detection",
-    "range_at_10_percent_m": "the range at which it sees half of a 10 % reflector's returns",
 }
 _BY_TABLE = "range_noise_by_snr.sigma_m"
 
@@ -52,7 +53,8 @@ def _readings(report: Report) -> Iterator[str]:
     """Which numbers decide what a LIDAR does in clear air, where these are assumed or were read in one of two ways."""
     sensors = {each.sensor.key: each.sensor for each in report.results if each.sensor.kind == "lidar"}
     for key, sensor in sensors.items():
-        found = [text for each in sensor.numbers if (text := _reading(sensor, each))]
+        numbers = {each.name: each for each in sensor.numbers}
+        found = [text for name in _DECISIVE if name in numbers and (text := _reading(sensor, numbers[name]))]
         if found:
             yield (
                 f"What {key} costs, even in clear air, hangs on {listed(found)}. Set them with --set NAME=VALUE to see"
@@ -63,7 +65,7 @@ def _readings(report: Report) -> Iterator[str]:
 def _reading(sensor: SensorSummary, each: NumberSummary) -> str:
     """How a decisive number is understood; empty where it is neither open to another reading nor assumed."""
     by_table = any(other.name == _BY_TABLE for other in sensor.numbers)
-    if each.name not in _DECISIVE or each.name in sensor.settings or (by_table and "noise" in each.name):
+    if each.name in sensor.settings or (by_table and "noise" in each.name):
         return ""
     if each.status == "assumed":
         said = "assumed"

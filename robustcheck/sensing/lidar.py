@@ -17,7 +17,7 @@ import torch
 from robustcheck.errors import InvalidValueError
 from robustcheck.sensing.deviates import Noise
 from robustcheck.sensing.error_probability import error_probability
-from robustcheck.sensing.lidar_geometry import RANGE_SCALE_M, check_range_images, nearest_beam
+from robustcheck.sensing.lidar_geometry import RANGE_SCALE_M, check_range_images, is_whole_turn, nearest_beam
 from robustcheck.sensing.lidar_returns import (
     FULL_REFLECTIVITY,
     REFERENCE_RANGE_M,
@@ -229,8 +229,7 @@ def _met(images: torch.Tensor, setting: LidarSetting, field: Callable[..., torch
         return images
     if misses_column:
         column = column + (field("azimuth") * (angle / step)).round().long()
-        whole_turn = columns * step > 360 - step
-        column = column % columns if whole_turn else column.clamp(0, columns - 1)
+        column = column % columns if is_whole_turn(columns, step) else column.clamp(0, columns - 1)
     if misses_row:
         elevation = torch.tensor(table, device=images.device).unsqueeze(1) + angle * field("elevation")
         row = nearest_beam(elevation, table)

@@ -9,7 +9,9 @@ the image is azimuth 0.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -19,6 +21,58 @@ from robustcheck.errors import InvalidValueError
 RANGE_SCALE_M: Final = 128.0
 """What 1 stands for in the range channel of a range image [m]."""
 
+_SAME_ELEVATION: Final = 0.1
+"""Beams of two tables look alike where they are nearer than this share of the narrowest gap between two of them."""
+_SAME_STEP: Final = 0.01
+"""Two azimuth steps are alike within this share: at the ends of a window of 128 columns, two thirds of a column."""
+
+
+@dataclass(frozen=True)
+class Beams:
+    """Where the pixels of a range image look.
+
+    Attributes:
+        part: name of the LIDAR that looks so.
+        elevation_deg: of each row, falling.
+        azimuth_step_deg: between two columns.
+    """
+
+    part: str
+    elevation_deg: tuple[float, ...]
+    azimuth_step_deg: float
+
+    def __str__(self) -> str:
+        """In words, for reports and errors.
+
+        >>> str(Beams("lidar-test", (2.0, 0.5, -1.0), 0.2))
+        'lidar-test (3 beams from +2° to -1°, a firing every 0.2°)'
+        """
+        top, bottom = self.elevation_deg[0], self.elevation_deg[-1]
+        beams = f"{len(self.elevation_deg)} beams from {top:+g}° to {bottom:+g}°"
+        return f"{self.part} ({beams}, a firing every {self.azimuth_step_deg:g}°)"
+
+    def difference(self, other: Beams) -> str:
+        """How these beams look elsewhere than others, in words; empty if they do not.
+
+        Beams are the same within a tenth of the narrowest gap between two of the others, azimuth steps within 1 %.
+
+        >>> there = Beams("lidar-test", (2.0, 0.5, -1.0), 0.2)
+        >>> Beams("mine", (2.1, 0.5, -1.0), 0.2).difference(there)
+        ''
+        >>> Beams("mine", (2.1, 0.5, -1.4), 0.2).difference(there)
+        'beam 3 at -1.4° instead of -1°'
+        """
+        here, there = self.elevation_deg, other.elevation_deg
+        if len(here) != len(there):
+            return f"{len(here)} beams instead of {len(there)}"
+        tolerance = _SAME_ELEVATION * min(_gaps(there), default=other.azimuth_step_deg)
+        for number, (angle, expected) in enumerate(zip(here, there, strict=True), start=1):
+            if abs(angle - expected) > tolerance:
+                return f"beam {number} at {angle:g}° instead of {expected:g}°"
+        if not math.isclose(self.azimuth_step_deg, other.azimuth_step_deg, rel_tol=_SAME_STEP):
+            return f"a firing every {self.azimuth_step_deg:g}° instead of {other.azimuth_step_deg:g}°"
+        return ""
+
 
 def column_azimuths(columns: int, azimuth_step_deg: float) -> torch.Tensor:
     """Azimuth of each column [degrees], (columns,) float64, falling; the window is centred on 0.
@@ -27,6 +81,15 @@ def column_azimuths(columns: int, azimuth_step_deg: float) -> torch.Tensor:
     [0.75, 0.25, -0.25, -0.75]
     """
     return ((columns - 1) / 2 - torch.arange(columns, dtype=torch.float64)) * azimuth_step_deg
+
+
+def is_whole_turn(columns: int, azimuth_step_deg: float) -> bool:
+    """Whether the last column and the first are neighbours, as less than one more column would fit between them.
+
+    >>> is_whole_turn(1800, 0.2), is_whole_turn(1799, 0.2)
+    (True, False)
+    """
+    return columns * azimuth_step_deg > 360 - azimuth_step_deg
 
 
 def nearest_beam(elevation_deg: torch.Tensor, beams_deg: Sequence[float]) -> torch.Tensor:
@@ -115,6 +178,9 @@ def range_image_of(
     azimuth = torch.remainder(azimuth + 180.0, 360.0) - 180.0
     row = nearest_beam(elevation, elevation_deg)
     column = ((columns - 1) / 2 - azimuth / azimuth_step_deg).round().long()
+    if is_whole_turn(columns, azimuth_step_deg):
+        # The gap behind the sensor need not be a whole step: half of it is the first column's, half the last's.
+        column = column.clamp(0, columns - 1)
     if tolerance_deg is None:
         tolerance_deg = _half_gap(elevation_deg, azimuth_step_deg)
     off = (elevation - points.new_tensor(elevation_deg)[row]).abs()
@@ -132,8 +198,11 @@ def range_image_of(
 
 
 def _half_gap(elevation_deg: Sequence[float], azimuth_step_deg: float) -> float:
-    gaps = [upper - lower for upper, lower in itertools.pairwise(elevation_deg)]
-    return max(gaps, default=azimuth_step_deg) / 2
+    return max(_gaps(elevation_deg), default=azimuth_step_deg) / 2
+
+
+def _gaps(elevation_deg: Sequence[float]) -> list[float]:
+    return [upper - lower for upper, lower in itertools.pairwise(elevation_deg)]
 
 
 def check_range_images(images: torch.Tensor, beams: int) -> None:

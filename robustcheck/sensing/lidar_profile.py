@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from robustcheck.sensing.lidar_geometry import Beams
 from robustcheck.sensing.profile_base import Bits, Fraction, OperatingPoints, Profile
 from robustcheck.sensing.quantity import Quantity, Table, Within
 
@@ -96,3 +97,8 @@ class LidarProfile(Profile):
     def steps(self) -> int:
         """Steps of range up to the maximum."""
         return round(self.max_range_m.value / self.range_lsb_m.value)
+
+    @property
+    def beams(self) -> Beams:
+        """Where its beams look; those that `keep_every` leaves out among them."""
+        return Beams(self.name, self.elevation_deg.values, self.azimuth_step_deg.value)
