@@ -262,9 +262,7 @@ def test_a_precise_study_goes_on_where_it_stopped_and_is_another_study(precise, 
     again = run_study(small(), folder, progress=seen.append)
     assert seen == []
     assert again.results == report.results
-    with pytest.raises(
-        UsageError, match=r"another study.*\n.*precision: the folder holds 0.02, this run asks for 0.01"
-    ):
+    with pytest.raises(UsageError, match=r"another study.*\n.*precision: 0.02 → 0.01"):
         run_study(small(precision=0.01), folder)
 
 
@@ -307,3 +305,11 @@ def test_a_wrong_precision_is_a_sentence(options, message, tmp_path, monkeypatch
     assert main(["audit", "digits-convnet", *options]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_network_is_left_in_the_mode_it_was_in(training):
+    model, data = load_model("digits-convnet"), load_data("digits", max_samples=200)
+    model.network.train(training)
+    evaluate(model, data, draws=1)
+    assert all(module.training == training for module in model.network.modules())

@@ -16,7 +16,10 @@ from robustcheck.cli.audit import audit
 from robustcheck.cli.compare import compare
 from robustcheck.cli.data import data
 from robustcheck.cli.demo import demo
+from robustcheck.cli.gate import gate
+from robustcheck.cli.init import init
 from robustcheck.cli.models import models
+from robustcheck.cli.recommend import recommend
 from robustcheck.cli.sensors import sensors
 from robustcheck.errors import RobustcheckError
 
@@ -33,13 +36,17 @@ def cli() -> None:
       robustcheck demo                                     see it work, in minutes
       robustcheck audit digits-convnet --sensor adc-4bit   accuracy as it is, at each error probability
       robustcheck compare digits-convnet -a gelu -a silu   swap, fine-tune under noise, rank
+      robustcheck recommend digits-convnet --ep 0.5        the swap to make, why, and the model with it
+      robustcheck gate digits-convnet --check "accuracy@ep=0.5 >= 0.9"
+      robustcheck init --github                            begin a gate: settings, and a workflow
       robustcheck sensors ep --bits 4 --ep 0.5             the noise behind an error probability
 
-    Exit codes: 0 done, 2 usage (what was typed), 3 could not run, 130 interrupted.
+    Exit codes: 0 done or passed, 1 a gate failed, 2 usage (what was typed), 3 could not run, 4 a gate is not decided,
+    130 interrupted.
     """
 
 
-for command in (demo, audit, compare, models, activations, sensors, data):
+for command in (demo, audit, compare, recommend, gate, init, models, activations, sensors, data):
     cli.add_command(command)
 
 

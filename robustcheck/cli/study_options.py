@@ -84,6 +84,11 @@ def run_options(default_out: str, default_jobs: Callable[[], int] | int) -> Call
                 show_default=True,
                 help="Folder for the report and the store; run again to go on where it stopped.",
             ),
+            click.option(
+                "--sensitivity",
+                is_flag=True,
+                help="With --placement network: also evaluate with noise at one layer at a time.",
+            ),
             click.option("--charts", is_flag=True, help="Also write each chart as PNG and SVG."),
             click.option(
                 "--save-study",
@@ -147,6 +152,7 @@ def base_study(params: Mapping[str, Any], model: str) -> dict[str, Any]:
         **points,
         "draws": params["draws"],
         "precision": params["precision"],
+        "sensitivity": params.get("sensitivity", False),
     }
 
 
@@ -188,14 +194,30 @@ def run_and_report(params: Mapping[str, Any], study: Study) -> int:
     """Run a study, write its report, print it (unless `silent`); the exit code."""
     from rich.console import Console
 
-    from robustcheck.cli.progress import progress_shown
     from robustcheck.reporting.files import write_report
-    from robustcheck.reporting.produce import run_study
     from robustcheck.reporting.terminal import print_report
+
+    out: Path = params["out"]
+    report = report_of(params, study, out)
+    written = write_report(report, out, charts=params["charts"])
+    if params["as_json"]:
+        click.echo(report.to_json(), nl=False)
+    elif not params.get("silent"):
+        print_report(report, Console())
+        click.echo("wrote " + ", ".join(str(path) for path in written if path.parent == out))
+    return 3 if report.failures else 0
+
+
+def report_of(params: Mapping[str, Any], study: Study, out: Path) -> Report:
+    """Run a study whose store lies in the folder `out`; its notes and failures are said on standard error.
+
+    The study is saved as a file where `--save-study` asks for it.
+    """
+    from robustcheck.cli.progress import progress_shown
+    from robustcheck.reporting.produce import run_study
 
     if params["save_study"] is not None:
         _write(params["save_study"], study.to_toml())
-    out: Path = params["out"]
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     with progress_shown(params["quiet"]) as progress:
@@ -208,21 +230,11 @@ def run_and_report(params: Mapping[str, Any], study: Study) -> int:
             progress=progress,
             command=shlex.join(["robustcheck", *sys.argv[1:]]),
         )
-    written = write_report(report, out, charts=params["charts"])
     for note in () if params["quiet"] else report.data.notes:
         click.echo(f"note: {note}", err=True)
-    if params["as_json"]:
-        click.echo(report.to_json(), nl=False)
-    elif not params.get("silent"):
-        print_report(report, Console())
-        click.echo("wrote " + ", ".join(str(path) for path in written if path.parent == out))
-    return _exit_code(report)
-
-
-def _exit_code(report: Report) -> int:
     for failure in report.failures:
         click.echo(f"error: {failure.what}: {failure.error}", err=True)
-    return 3 if report.failures else 0
+    return report
 
 
 def _write(path: Path, text: str) -> None:

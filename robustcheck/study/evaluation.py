@@ -221,7 +221,9 @@ def evaluate(
     (True, True)
     """
     placement = "sensor" if channel is None else channel.sensor.placement
-    noisy = NoisyNetwork(evaluated_network(model, placement, device), model.input.normalise, placement)
+    network = evaluated_network(model, placement, device)
+    noisy = NoisyNetwork(network, model.input.normalise, placement)
+    noisy.train(network.training)  # what the network is left in again
     return evaluate_network(
         noisy,
         data.test,

@@ -1,0 +1,274 @@
+"""`robustcheck gate`: pass, fail or inconclusive, for a pipeline."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from robustcheck.cli.options import with_options
+from robustcheck.cli.sensor_options import DEFAULT_EPS
+from robustcheck.cli.study_options import base_study, report_of, states_a_study, study_options
+from robustcheck.errors import ReportError, UsageError
+
+if TYPE_CHECKING:
+    from robustcheck.gate.running import Look
+    from robustcheck.gate.settings import GateFile, GateSettings
+    from robustcheck.gate.verdict import Verdict
+    from robustcheck.reporting.report import Report
+    from robustcheck.study.plan import Study
+
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def _duration(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float:
+    """Seconds of `90s`, `10m` or `1h`."""
+    if text is None:
+        return math.inf
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([smh]?)", text.strip())
+    if match is None or float(match[1]) == 0:
+        raise click.BadParameter(f"expected a time such as 90s, 10m or 1h, got {text!r}")
+    return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+def _gate_options(command: Any) -> Any:
+    return with_options(
+        command,
+        click.option("--config", type=_FILE, metavar="FILE", help="Instead of robustcheck.toml or pyproject.toml."),
+        click.option(
+            "--check",
+            "checks",
+            multiple=True,
+            metavar="TEXT",
+            help="A check such as 'accuracy@ep=0.5 >= 0.9' (repeatable); those of the file are then left out.",
+        ),
+        click.option("--baseline", type=_FILE, metavar="FILE", help="Report that regressions are measured against."),
+        click.option(
+            "--update-baseline",
+            is_flag=True,
+            help="Keep this report as the baseline, unless a check other than a regression failed, or one could not be "
+            "judged. Where there is no baseline yet, the report is its own.",
+        ),
+        click.option("--inconclusive", type=click.Choice(["pass", "fail"]), help="What an undecided gate counts as."),
+        click.option(
+            "--until-decided",
+            is_flag=True,
+            help="Take twice the draws again and again while that may decide the gate; the error rates hold.",
+        ),
+        click.option("--max-time", metavar="TIME", callback=_duration, help="For --until-decided: 90s, 10m or 1h."),
+        click.option("--junit", type=_FILE, metavar="FILE", help="Write JUnit XML."),
+        click.option("--sarif", type=_FILE, metavar="FILE", help="Write SARIF 2.1.0."),
+        click.option("--metrics", type=_FILE, metavar="FILE", help="Write OpenMetrics text."),
+        click.option("--github", is_flag=True, help="Print GitHub's annotations, and write its step summary."),
+    )
+
+
+_NOT_OF_A_STUDY = {
+    *("source", "config", "checks", "baseline", "update_baseline", "inconclusive", "until_decided", "max_time"),
+    *("junit", "sarif", "metrics", "github", "as_json", "quiet"),
+}
+_OF_A_RUN = {"device", "jobs", "out", "charts", "save_study", "download"}
+
+
+@click.command()
+@click.argument("source", metavar="[REPORT|MODEL]", required=False)
+@_gate_options
+@study_options("robustcheck-gate", default_jobs=1)
+@click.pass_context
+def gate(context: click.Context, /, source: str | None, **params: Any) -> int:
+    """Check a report, or a model, against what [gate] in robustcheck.toml asks for.
+
+    REPORT is a report.json of audit or compare. MODEL is whatever audit takes: it is audited first, at the operating
+    points that the checks name if none are given. Without either, [study] of the file is run.
+
+    A check passes where the confidence bound on the near side clears its threshold, fails where the bound on the far
+    side misses it, and is inconclusive between. Exit codes: 0 pass, 1 fail, 2 usage, 3 could not be judged,
+    4 inconclusive, 130 interrupted.
+
+    \b
+    Examples:
+      robustcheck gate robustcheck-audit/report.json
+      robustcheck gate digits-convnet --check "accuracy@ep=0.5 >= 0.9" --check "drop@ep=0.5 <= 5 %"
+      robustcheck gate net.onnx --data folder:photos --until-decided --max-time 10m
+      robustcheck gate report.json --check "regression@area <= 1 %" --baseline reports/baseline.json
+      robustcheck gate --junit gate.xml --sarif gate.sarif --github
+    """
+    from robustcheck.gate.judge import judge
+    from robustcheck.gate.settings import load_gate, settings_of
+    from robustcheck.reporting.files import write_report
+    from robustcheck.reporting.report import Report
+
+    found = load_gate(params["config"])
+    settings = settings_of(
+        found,
+        checks=params["checks"],
+        baseline=params["baseline"],
+        inconclusive=params["inconclusive"],
+    )
+    _check_options(params, source, settings)
+    begins = params["update_baseline"] and not Path(settings.baseline or "").is_file()
+    baseline = None if begins or settings.baseline is None else Report.load(settings.baseline)
+    if _is_report(source):
+        _refuse_beside(context, str(source), _NOT_OF_A_STUDY)
+        report = Report.load(str(source))
+        verdict = judge(report, settings, report if begins else baseline)
+    elif params["until_decided"]:
+        study = _study(context, source, params, settings, found)
+        look = _drawn_until_decided(study, params, settings, baseline, begins=begins)
+        report, verdict = look.report, look.verdict
+    else:
+        report = _run(params, _study(context, source, params, settings, found))
+        write_report(report, params["out"], charts=params["charts"])
+        verdict = judge(report, settings, report if begins else baseline)
+    if params["update_baseline"]:
+        _update_baseline(report, verdict, settings)
+    _give_out(verdict, params, found.path)
+    return verdict.exit_code
+
+
+def _is_report(source: str | None) -> bool:
+    return source is not None and source.lower().endswith(".json")
+
+
+def _check_options(params: Mapping[str, Any], source: str | None, settings: GateSettings) -> None:
+    """UsageError for options that do not go together."""
+    if params["update_baseline"] and settings.baseline is None:
+        raise UsageError("--update-baseline: expected a baseline's file, got none; give --baseline FILE")
+    if params["max_time"] != math.inf and not params["until_decided"]:
+        raise UsageError("--max-time: expected it with --until-decided, got it alone; add --until-decided")
+    if params["until_decided"] and _is_report(source):
+        raise UsageError(f"--until-decided: expected a model to draw on with, got the report {source}")
+
+
+def _study(
+    context: click.Context, source: str | None, params: dict[str, Any], settings: GateSettings, found: GateFile
+) -> Study:
+    """What is to be run."""
+    from robustcheck.study.plan import Study
+
+    if source is None:
+        if found.study is None:
+            raise UsageError("gate: expected a report or a model, got neither, and no [study] in the file says which")
+        _refuse_beside(context, f"[study] of {found.path}", _NOT_OF_A_STUDY | _OF_A_RUN)
+        return found.study
+    if states_a_study(source):
+        _refuse_beside(context, source, _NOT_OF_A_STUDY | _OF_A_RUN)
+        return Study.load(source)
+    return Study.create(kind="audit", **base_study(params | _points_asked(params, settings), source))
+
+
+def _points_asked(params: Mapping[str, Any], settings: GateSettings) -> dict[str, tuple[str, ...]]:
+    """The operating points that the checks name, as options, where none were typed."""
+    from robustcheck.gate.checks import points_named
+
+    if params["eps"] or params["exposures"] or params["signals"]:
+        return {}
+    named = {axis: tuple(map(str, values)) for axis, values in points_named(settings.parsed).items()}
+    over_curve = any(check.place is not None and check.place.kind == "area" for check in settings.parsed)
+    if over_curve and named["eps"] and not named["exposures"]:
+        named["eps"] += DEFAULT_EPS
+    return named
+
+
+def _refuse_beside(context: click.Context, what: str, allowed: set[str]) -> None:
+    """UsageError for typed options that what was given states already."""
+    typed = [
+        parameter.opts[-1]
+        for parameter in context.command.params
+        if parameter.name not in allowed
+        and context.get_parameter_source(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if typed:
+        raise UsageError(f"{what} states this already: expected no {', '.join(typed)} beside it; leave one of them out")
+
+
+def _drawn_until_decided(
+    study: Study, params: dict[str, Any], settings: GateSettings, baseline: Report | None, *, begins: bool
+) -> Look:
+    """Take looks; the last one's report goes to --out."""
+    from robustcheck.gate.running import until_decided
+    from robustcheck.reporting.files import write_report
+
+    look = until_decided(
+        study,
+        settings,
+        baseline,
+        partial(_run, params),
+        own_baseline=begins,
+        max_seconds=params["max_time"],
+        on_look=lambda look: None if params["quiet"] else _say_look(look),
+    )
+    write_report(look.report, params["out"], charts=params["charts"])
+    return look
+
+
+def _run(params: Mapping[str, Any], study: Study) -> Report:
+    """Run a study in a folder of its own, so that other checks, which ask for other points, find nothing in the way."""
+    from robustcheck.study.plan import content_hash
+
+    return report_of(params, study, params["out"] / "runs" / content_hash(study.document())[:12])
+
+
+def _say_look(look: Look) -> None:
+    still = sum(each.outcome == "inconclusive" for each in look.verdict.judgements)
+    then = "" if look.stopped is None else f"; stopped: {look.stopped}"
+    click.echo(f"look {look.number}: {look.draws} draws, {still} inconclusive{then}", err=True)
+
+
+def _update_baseline(report: Report, verdict: Verdict, settings: GateSettings) -> None:
+    """Keep the report as the baseline, or say why not."""
+    from robustcheck.reporting.files import write
+
+    assert settings.baseline is not None
+    refusing = [
+        each
+        for each in verdict.judgements
+        if each.outcome in ("missing", "error") or (each.outcome == "fail" and each.rule != "regression")
+    ]
+    if refusing:
+        click.echo(f"baseline: left as it was: {refusing[0].sentence}", err=True)
+        return
+    write(settings.baseline, report.to_json().encode())
+    click.echo(f"baseline: {settings.baseline} is now this report", err=True)
+
+
+def _give_out(verdict: Verdict, params: Mapping[str, Any], config: Path | None) -> None:
+    """Write and print what was asked for; `config` is the file that states the checks."""
+    from rich.console import Console
+
+    from robustcheck.gate import document, github, junit, openmetrics, sarif
+    from robustcheck.gate.terminal import print_verdict
+    from robustcheck.reporting.files import write
+
+    if params["junit"] is not None:
+        write(params["junit"], junit.to_junit(verdict).encode())
+    if params["sarif"] is not None:
+        write(params["sarif"], sarif.to_sarif(verdict, None if config is None else str(config)).encode())
+    if params["metrics"] is not None:
+        write(params["metrics"], openmetrics.to_openmetrics(verdict).encode())
+    if params["github"]:
+        # GitHub reads annotations from both streams; JSON has standard output for itself.
+        click.echo(github.annotations(verdict), nl=False, err=params["as_json"])
+        if "GITHUB_STEP_SUMMARY" in os.environ:
+            _append(Path(os.environ["GITHUB_STEP_SUMMARY"]), github.step_summary(verdict))
+    if params["as_json"]:
+        click.echo(document.to_json(verdict), nl=False)
+    else:
+        print_verdict(verdict, Console())
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise ReportError(
+            f"{path}: expected GitHub's step summary, got: {error.strerror}; leave out --github"
+        ) from error
