@@ -63,7 +63,8 @@ def list_kinds(as_json: bool) -> None:
 def show(spec: str, as_json: bool, **params: Any) -> None:
     """Show the counts per split and class, shape, range, hash and notes of a data set.
 
-    SPEC is digits, folder:PATH, npz:PATH or torchvision:NAME:ROOT; lidar-scenes, clouds:[PART:]PATH or kitti:[PART:]PATH for a LIDAR.
+    SPEC is digits, folder:PATH, npz:PATH or torchvision:NAME:ROOT; for a LIDAR lidar-scenes, clouds:[PART:]PATH or
+    kitti:[PART:]PATH.
 
     \b
     Examples:

@@ -55,7 +55,8 @@ def data_options(command: _Command) -> _Command:
         click.option(
             "--data",
             metavar="SPEC",
-            help="digits, folder:PATH, npz:PATH, torchvision:NAME:ROOT, lidar-scenes, clouds:[PART:]PATH or kitti:[PART:]PATH.",
+            help="digits, folder:PATH, npz:PATH, torchvision:NAME:ROOT, lidar-scenes, clouds:[PART:]PATH or "
+            "kitti:[PART:]PATH.",
         ),
         loading_options,
         click.option("--flip", is_flag=True, help="Flip training images left to right at random."),

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,18 +16,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from robustcheck.networks.loading import Model, initialise, model_hash
+from robustcheck.networks.loading import Model, initialise
+from robustcheck.networks.saving import swapped_model
 from robustcheck.networks.surgery import swap_activation
 from robustcheck.sensing.analog import NoisyNetwork
+from robustcheck.sensing.analog_layer import Scales
 from robustcheck.sensing.channel import Channel
 from robustcheck.sensing.kernels import cpu
 from robustcheck.sensing.random import derived_seed
 from robustcheck.study.cells import (
     AS_IS,
+    SITE,
     Cell,
     Contestant,
     LoadedStudy,
     contestants,
+    noisiest,
     points,
     ranking_cells,
     tuning_cells,
@@ -129,25 +133,23 @@ def run_cell(loaded: LoadedStudy, cell: Cell) -> CellResult:
     """Make one cell: initialise or load, swap, train, evaluate. Uses one thread."""
     started = time.time()
     with one_thread():
-        model = _contestant(loaded, cell)
-        sensor = loaded.sensors[cell.contestant.sensor]
-        if cell.contestant.train_points:
-            trained = train(
-                model,
-                loaded.data,
-                sensor,
-                cell.contestant.train_points,
-                policy=loaded.study.training,
-                learning_rate=cell.learning_rate or 0.0,
-                seed=cell.seed,
-                device=loaded.device,
-            )
-        else:
-            trained = _untrained(loaded, cell, model)
+        trained = train_cell(loaded, cell)
+        record = _record(loaded, cell, trained)
         predictions = {} if cell.purpose == "tune" else _evaluate(loaded, cell, trained)
     made_with = versions() | {"device": _device_name(loaded.device)}
     environment = {"seconds": round(time.time() - started, 3), "finished": time.time(), "versions": made_with}
-    return CellResult(_record(loaded, cell, trained), predictions, environment)
+    return CellResult(record, predictions, environment)
+
+
+def train_cell(loaded: LoadedStudy, cell: Cell) -> Trained:
+    """A cell's network, made anew: on one machine type with one package set, the same to the bit each time."""
+    with one_thread():
+        model, who = _contestant(loaded, cell), cell.contestant
+        if not who.train_points:
+            return _untrained(loaded, cell, model)
+        data, sensor, policy = loaded.data, loaded.sensors[who.sensor], loaded.policy(cell.purpose)
+        rate, seed, device = cell.learning_rate or 0.0, cell.seed, loaded.device
+        return train(model, data, sensor, who.train_points, policy=policy, learning_rate=rate, seed=seed, device=device)
 
 
 def versions() -> dict[str, str]:
@@ -185,8 +187,7 @@ def _contestant(loaded: LoadedStudy, cell: Cell) -> Model:
         model = initialise(model, derived_seed(cell.seed, "initialise"))
     if cell.contestant.activation == AS_IS:
         return model
-    network = swap_activation(model.network, cell.contestant.activation).network
-    return replace(model, network=network, sha256=model_hash(network, model.input))
+    return swapped_model(model, swap_activation(model, cell.contestant.activation))
 
 
 def _untrained(loaded: LoadedStudy, cell: Cell, model: Model) -> Trained:
@@ -220,6 +221,22 @@ def _evaluate(loaded: LoadedStudy, cell: Cell, trained: Trained) -> dict[str, Pr
             device=loaded.device,
         )
         found[name] = Prediction(evaluation.predicted, evaluation.probability)
+    if loaded.looks_at_sites(cell):
+        found |= _at_sites(loaded, cell, noisy, trained.scales)
+    return found
+
+
+def _at_sites(loaded: LoadedStudy, cell: Cell, noisy: NoisyNetwork, scales: Scales) -> dict[str, Prediction]:
+    """What the network says with noise at one site alone, at its noisiest operating point."""
+    sensor = loaded.sensors[cell.contestant.sensor]
+    channel = Channel(sensor, noisiest(cell.contestant, sensor), cell.seed)
+    found = {}
+    for site in noisy.sites:
+        with noisy.noise_only(site):
+            evaluation = evaluate_network(
+                noisy, loaded.data.test, channel, draws=loaded.study.draws, scales=scales, device=loaded.device
+            )
+        found[f"{SITE}{site}"] = Prediction(evaluation.predicted, evaluation.probability)
     return found
 
 
@@ -236,7 +253,15 @@ def _record(loaded: LoadedStudy, cell: Cell, trained: Trained) -> TrainingRecord
         converged=accuracy is None or (finite and above_chance(accuracy, chance, len(labels))),
         train_loss=tuple(loss if math.isfinite(loss) else None for loss in trained.train_loss),
         validation_curve=trained.validation_curve,
+        clean_validation_accuracy=_clean_validation(loaded, cell, trained),
     )
+
+
+def _clean_validation(loaded: LoadedStudy, cell: Cell, trained: Trained) -> float | None:
+    if cell.purpose == "tune" or not cell.contestant.train_points:
+        return None
+    noisy = NoisyNetwork(trained.model.network.to(loaded.device), trained.model.input.normalise, "sensor")
+    return validation_accuracy(noisy, loaded.data, (None,), {}, loaded.device)
 
 
 def _choose(loaded: LoadedStudy, trials: tuple[Cell, ...], store: Store, failed: set[str]) -> tuple[Choice, ...]:

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import torch
 
@@ -67,13 +68,13 @@ class Costs:
                 return kind.work * self._seconds[group] / self._work[group]
         return None
 
-    def _count_images(self, purpose: str, who: Contestant) -> float:
+    def _count_images(self, purpose: Literal["tune", "rank"], who: Contestant) -> float:
         """Images through the network; those of training count for forward and backward pass."""
         data, study = self._loaded.data, self._loaded.study
         validation = len(data.validation) * VALIDATION_DRAWS * len(who.train_points or who.eval_points)
         images = 0.0
         if who.train_points:
-            images += study.training.epochs * (len(data.train) * (1 + _BACKWARD) + validation)
+            images += self._loaded.policy(purpose).epochs * (len(data.train) * (1 + _BACKWARD) + validation)
         elif who.activation != AS_IS:
             images += validation
         if purpose == "rank":
