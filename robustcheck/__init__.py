@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from robustcheck.activations.catalogue import activation
     from robustcheck.data.datasets import load_data
     from robustcheck.networks.loading import load_model
+    from robustcheck.networks.saving import save_model, swapped_model
     from robustcheck.networks.surgery import swap_activation
     from robustcheck.reporting.produce import run_study
     from robustcheck.reporting.report import Report
@@ -34,7 +35,9 @@ _HOME = {
     "load_sensor": "robustcheck.sensing.profile",
     "noise_sigma": "robustcheck.sensing.error_probability",
     "run_study": "robustcheck.reporting.produce",
+    "save_model": "robustcheck.networks.saving",
     "swap_activation": "robustcheck.networks.surgery",
+    "swapped_model": "robustcheck.networks.saving",
     "train": "robustcheck.study.training",
 }
 
@@ -50,7 +53,9 @@ __all__ = [
     "load_sensor",
     "noise_sigma",
     "run_study",
+    "save_model",
     "swap_activation",
+    "swapped_model",
     "train",
 ]
 

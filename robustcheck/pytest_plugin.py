@@ -102,10 +102,10 @@ def _judged(
     from robustcheck.analysis.bounds import combined
     from robustcheck.data.datasets import load_data
     from robustcheck.gate.checks import parse_check
-    from robustcheck.gate.evidence import Estimate
     from robustcheck.gate.judge import Open, decide
     from robustcheck.gate.verdict import Subject
     from robustcheck.networks.loading import check_fit
+    from robustcheck.reporting.outcomes import Estimate
     from robustcheck.sensing.channel import channel
     from robustcheck.study.cells import check_sees
     from robustcheck.study.evaluation import evaluate

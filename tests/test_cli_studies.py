@@ -1,5 +1,7 @@
 """What the commands that run a study say of files, sensors and options that do not go together."""
 
+from pathlib import Path
+
 import pytest
 
 from robustcheck.cli.main import main
@@ -134,3 +136,17 @@ def test_no_option_of_a_swap_is_forgotten():
     }  # fmt: skip
     names = [parameter.name for parameter in swap.params]
     assert sorted(names) == sorted([*always, *_OF_TRAINING, *_OF_MEASURING])
+
+
+def test_a_default_folder_that_holds_another_study_is_left_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = ["audit", "digits-convnet", "--max-samples", "200", "-q"]
+    assert main([*small, "--ep", "0.3"]) == 0
+    first = Path("robustcheck-audit/report.json").read_text()
+    assert main([*small, "--ep", "0.4"]) == 0
+    assert "robustcheck-audit holds another study, so this one goes to robustcheck-audit-2" in capsys.readouterr().err
+    assert Path("robustcheck-audit/report.json").read_text() == first
+    # The same study again finds its own folder, and nothing is run anew.
+    assert main([*small, "--ep", "0.4"]) == 0
+    assert not Path("robustcheck-audit-3").exists()
+    assert main([*small, "--ep", "0.4", "-o", "robustcheck-audit"]) == 2

@@ -13,11 +13,12 @@ from robustcheck.analysis.bounds import Scores
 from robustcheck.cli.main import main
 from robustcheck.errors import UsageError
 from robustcheck.gate import running
-from robustcheck.gate.evidence import Estimate, Evidence
+from robustcheck.gate.evidence import Evidence
 from robustcheck.gate.judge import Finding, judge
 from robustcheck.gate.running import Look, spent, until_decided
 from robustcheck.gate.settings import GateSettings
 from robustcheck.gate.verdict import Judgement, Subject, Verdict
+from robustcheck.reporting.outcomes import Estimate
 from robustcheck.reporting.produce import run_study
 from robustcheck.reporting.report import Report
 from robustcheck.study.plan import Study

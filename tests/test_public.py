@@ -14,7 +14,7 @@ from robustcheck.errors import RobustcheckError
 
 NAMES = {
     "Report", "Study", "activation", "channel", "error_probability", "evaluate", "load_data", "load_model",
-    "load_sensor", "noise_sigma", "run_study", "swap_activation", "train",
+    "load_sensor", "noise_sigma", "run_study", "save_model", "swap_activation", "swapped_model", "train",
 }  # fmt: skip
 
 

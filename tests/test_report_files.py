@@ -15,7 +15,9 @@ def test_writes_all_formats_and_charts(tmp_path, build_report):
     folder = tmp_path / "new" / "out"
     paths = write_report(report, folder, charts=True)
     names = [str(path.relative_to(folder)) for path in paths]
-    charts = [f"charts/{name}.{end}" for name in ("accuracy", "difference", "training") for end in ("png", "svg")]
+    charts = [
+        f"charts/{name}.{end}" for name in ("accuracy", "ranks", "difference", "training") for end in ("png", "svg")
+    ]
     assert names == ["report.json", "report.md", "report.html", *charts]
     assert sorted(path for path in folder.rglob("*") if path.is_file()) == sorted(paths)
     assert Report.load(folder / "report.json") == report

@@ -6,7 +6,14 @@ from typing import Any
 
 import click
 
-from robustcheck.cli.study_options import base_study, run_and_report, states_a_study, study_file, study_options
+from robustcheck.cli.study_options import (
+    base_study,
+    out_folder,
+    run_and_report,
+    states_a_study,
+    study_file,
+    study_options,
+)
 from robustcheck.errors import UsageError
 
 
@@ -34,5 +41,6 @@ def audit(context: click.Context, /, model: str, **params: Any) -> int:
         study = study_file(context, model)
         if study.kind != "audit":
             raise UsageError(f"{model}: expected a study of kind audit, got {study.kind}; use robustcheck compare")
-        return run_and_report(params, study)
-    return run_and_report(params, Study.create(kind="audit", **base_study(params, model)))
+        return run_and_report(params | {"out": out_folder(context, params["out"], study)}, study)
+    study = Study.create(kind="audit", **base_study(params, model))
+    return run_and_report(params | {"out": out_folder(context, params["out"], study)}, study)

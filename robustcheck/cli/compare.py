@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from robustcheck.cli.options import with_options
-from robustcheck.cli.study_options import base_study, run_and_report, states_a_study, study_file, study_options
+from robustcheck.cli.study_options import (
+    base_study,
+    out_folder,
+    run_and_report,
+    states_a_study,
+    study_file,
+    study_options,
+)
 from robustcheck.errors import UsageError
 
 DEFAULT_ACTIVATIONS = ("relu", "leaky_relu", "gelu", "silu", "mish", "aptx")
@@ -113,7 +120,7 @@ def compare(context: click.Context, /, model: str, **params: Any) -> int:
         study = study_file(context, model)
         if study.kind != "compare":
             raise UsageError(f"{model}: expected a study of kind compare, got {study.kind}; use robustcheck audit")
-        return run_and_report(params, study)
+        return run_and_report(params | {"out": out_folder(context, params["out"], study)}, study)
     stated = base_study(params, model)
     training: dict[str, Any] = {
         "mode": params["train"],
@@ -126,7 +133,8 @@ def compare(context: click.Context, /, model: str, **params: Any) -> int:
     stated |= {"activations": params["activations"] or DEFAULT_ACTIVATIONS, "training": training}
     if params["seeds"] is not None:
         stated["seeds"] = params["seeds"]
-    return run_and_report(params, Study.create(**stated))
+    study = Study.create(**stated)
+    return run_and_report(params | {"out": out_folder(context, params["out"], study)}, study)
 
 
 def _train_ep(params: Mapping[str, Any]) -> str | float:

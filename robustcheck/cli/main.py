@@ -20,6 +20,7 @@ from robustcheck.cli.gate import gate
 from robustcheck.cli.init import init
 from robustcheck.cli.models import models
 from robustcheck.cli.recommend import recommend
+from robustcheck.cli.report import report
 from robustcheck.cli.sensors import sensors
 from robustcheck.errors import RobustcheckError
 
@@ -46,7 +47,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, audit, compare, recommend, gate, init, models, activations, sensors, data):
+for command in (demo, audit, compare, recommend, gate, report, init, models, activations, sensors, data):
     cli.add_command(command)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from robustcheck.cli.options import with_options
-from robustcheck.cli.study_options import base_study, study_options
+from robustcheck.cli.study_options import base_study, out_folder, study_options
 from robustcheck.errors import UsageError
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def recommend(model: str, **params: Any) -> int:
     from robustcheck.recommend.produce import recommend as produce
 
     study = _study(model, params)
+    params["out"] = out_folder(click.get_current_context(), params["out"], study)
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     tell = _Teller(params["quiet"])

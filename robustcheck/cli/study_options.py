@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import sys
@@ -82,7 +83,8 @@ def run_options(default_out: str, default_jobs: Callable[[], int] | int) -> Call
                 type=click.Path(path_type=Path, file_okay=False),
                 default=default_out,
                 show_default=True,
-                help="Folder for the report and the store; run again to go on where it stopped.",
+                help="Folder for the report and the store; run again to go on where it stopped. Not given, a number is "
+                "added where another study lies there.",
             ),
             click.option(
                 "--sensitivity",
@@ -188,6 +190,20 @@ def study_file(context: click.Context, path: str) -> Study:
             + "; edit the file, or leave it out"
         )
     return Study.load(path)
+
+
+def out_folder(context: click.Context, out: Path, study: Study) -> Path:
+    """The folder of a study: the one typed, else the first of NAME, NAME-2, … that holds no other study."""
+    from robustcheck.study.store import holds_another_study
+
+    if context.get_parameter_source("out") is click.core.ParameterSource.COMMANDLINE:
+        return out
+    document = study.document()
+    folders = (out if number == 1 else out.with_name(f"{out.name}-{number}") for number in itertools.count(1))
+    found = next(folder for folder in folders if not holds_another_study(folder, document))
+    if found != out:
+        click.echo(f"note: {out} holds another study, so this one goes to {found}", err=True)
+    return found
 
 
 def run_and_report(params: Mapping[str, Any], study: Study) -> int:

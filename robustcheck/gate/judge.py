@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from robustcheck.analysis.bounds import Side, combined
 from robustcheck.gate.checks import COUNTS, Check
-from robustcheck.gate.evidence import Contestant, Estimate, Evidence, Weights
+from robustcheck.gate.evidence import Evidence
 from robustcheck.gate.settings import GateSettings
 from robustcheck.gate.verdict import Judgement, Outcome, Subject, Verdict
 from robustcheck.gate.wording import (
@@ -30,6 +30,7 @@ from robustcheck.gate.wording import (
     unfinished,
     would_decide,
 )
+from robustcheck.reporting.outcomes import Contestant, Estimate, Measure, difference
 from robustcheck.reporting.report import Failure, Report
 
 
@@ -174,54 +175,35 @@ def _of_contestant(
     if weights is None:
         points = [each.point for each in contestant.result.points]
         return _judgement(check, subject, "missing", *not_there(check, subject, points))
-    inside = contestant.result.sensor.placement == "network"
-    shared = inside and any(noisy for _, noisy in weights.values())
+    measure = Measure(evidence, contestant, weights)
     if check.rule == "regression":
-        return _regression(evidence, baseline, check, contestant, subject, weights, shared)
-    scores = tuple(combined(evidence.terms(contestant, seed, weights)) for seed in sorted(evidence.seeds(contestant)))
-    estimate = Estimate(scores, difference=check.rule == "drop", shared_draws=shared)
+        return _regression(measure, evidence, baseline, check, subject)
+    scores = tuple(combined(measure.terms(seed)) for seed in measure.seeds)
+    estimate = Estimate(scores, difference=check.rule == "drop", shared_draws=measure.shared_draws)
     if check.rule != "drop":
         evidence.check_accuracy(contestant, check, estimate.value)
     return Open(check, subject, estimate)
 
 
 def _regression(
-    evidence: Evidence,
-    baseline: Evidence | None,
-    check: Check,
-    contestant: Contestant,
-    subject: Subject,
-    lost: Weights,
-    shared: bool,
+    now: Measure, evidence: Evidence, baseline: Evidence | None, check: Check, subject: Subject
 ) -> Judgement | Open:
     """The baseline's accuracy less this report's: paired by sample and network wherever both have the same."""
     if baseline is None:
         return _judgement(check, subject, "missing", *of_no_report(check, subject, "baseline"))
-    twin = _twin(evidence, baseline, contestant)
+    twin = _twin(evidence, baseline, now.contestant)
     if twin is None:
         return _judgement(check, subject, "missing", *of_no_report(check, subject, "baseline contestant"))
     had = baseline.weights(twin, check)
-    if had is None or set(had) != set(lost):
+    if had is None or set(had) != set(now.weights):
         return _judgement(check, subject, "missing", *of_no_report(check, subject, "baseline point"))
     if _failures(baseline, twin) or not baseline.complete(twin):
         return _judgement(check, subject, "error", *of_no_report(check, subject, "whole baseline"))
-    gained: Weights = {name: (-weight, noisy) for name, (weight, noisy) in had.items()}
-    seeds, others = sorted(evidence.seeds(contestant)), sorted(baseline.seeds(twin))
-    same_data = (
-        evidence.report.data.sha256 == baseline.report.data.sha256 and evidence.sample_ids == baseline.sample_ids
-    )
-    if not same_data or seeds != others:
-        return Open(check, subject, Estimate(
-            tuple(combined(evidence.terms(contestant, seed, _kept(lost))) for seed in seeds),
-            tuple(combined(baseline.terms(twin, seed, gained)) for seed in others),
-            shared_draws=shared,
-        ))  # fmt: skip
-    pairs = [(evidence.cells(contestant, seed, lost), baseline.cells(twin, seed, lost)) for seed in seeds]
-    if all(ours == theirs for ours, theirs in pairs):
+    estimate = difference(Measure(baseline, twin, had), now)
+    if estimate is None:
         judgement = _judgement(check, subject, "pass", unchanged(check, subject))
         return replace(judgement, value=0.0, lower=0.0, upper=0.0)
-    terms = (evidence.terms(contestant, seed, lost) + baseline.terms(twin, seed, gained) for seed in seeds)
-    return Open(check, subject, Estimate(tuple(map(combined, terms)), difference=True, shared_draws=shared))
+    return Open(check, subject, estimate)
 
 
 def _count(check: Check, subject: Subject, count: int | None, failures: tuple[Failure, ...]) -> Judgement:
@@ -276,7 +258,3 @@ def _twin(evidence: Evidence, baseline: Evidence, contestant: Contestant) -> Con
         if same_model and same_sensor and each.activation == contestant.activation:
             return each
     return None
-
-
-def _kept(lost: Weights) -> Weights:
-    return {name: (-weight, noisy) for name, (weight, noisy) in lost.items()}

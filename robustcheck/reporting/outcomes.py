@@ -95,6 +95,11 @@ class Outcomes:
         return found
 
     @cached_property
+    def untrained(self) -> frozenset[str]:
+        """Cells whose network is the model as it was given, but for its activation."""
+        return frozenset(each.cell for each in self.report.training if each.train_ep == "none")
+
+    @cached_property
     def _predictions(self) -> Mapping[tuple[str, str], Predictions]:
         return {(each.cell, each.point): each for each in self.report.predictions}
 
@@ -119,7 +124,7 @@ class Outcomes:
         """Whether every network is there at every operating point."""
         seeds = self.seeds(contestant)
         names = {stored_name(each.point) for each in contestant.result.points}
-        return len(seeds) == self.report.seeds and all(
+        return len(seeds) == self.report.seeds > 0 and all(
             any((cell, name) in self._predictions for cell in cells) for cells in seeds.values() for name in names
         )
 
@@ -182,11 +187,19 @@ class Measure:
         weights = {name: (factor * weight, noisy) for name, (weight, noisy) in self.weights.items()}
         return self.outcomes.terms(self.contestant, seed, weights)
 
+    def networks(self, seed: int) -> dict[str, str]:
+        """Hashes that tell the networks of a seed apart, by operating point: of cells, or of models not trained."""
+        model = self.contestant.result.model
+        known = next((each.sha256 for each in self.outcomes.report.models if each.key == model), "")
+        cells = self.outcomes.cells(self.contestant, seed, self.weights)
+        return {name: known if cell in self.outcomes.untrained else cell for name, cell in cells.items()}
+
     def is_of(self, other: Measure) -> bool:
-        """Whether both are of the same networks, cell by cell, with the same outcomes."""
-        return self.weights == other.weights and all(
-            self.outcomes.cells(self.contestant, seed, self.weights)
-            == other.outcomes.cells(other.contestant, seed, other.weights)
+        """Whether both are of the same networks behind the same sensor, with the same outcomes."""
+        if self.weights != other.weights or self.contestant.result.sensor != other.contestant.result.sensor:
+            return False
+        return all(
+            self.networks(seed) == other.networks(seed)
             and all(
                 np.array_equal(mine, theirs)
                 for (_, mine, _), (_, theirs, _) in zip(self.terms(seed), other.terms(seed), strict=True)

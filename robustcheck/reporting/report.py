@@ -19,6 +19,7 @@ from robustcheck.reporting.wording import number
 
 SCHEMA_VERSION = 1
 MAX_REPORT_BYTES = 256 * 2**20
+MOST_NESTED = 32
 
 
 class Precision(Record):
@@ -346,8 +347,10 @@ class Report(SparseRecord):
             if path.stat().st_size > MAX_REPORT_BYTES:
                 raise ReportError(f"{path}: expected a report under 256 MiB, got {path.stat().st_size} bytes")
             document = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ReportError(f"{path}: expected a robustcheck report (JSON), got: {error}") from error
+        if _is_nested(document, MOST_NESTED):
+            raise ReportError(f"{path}: expected a robustcheck report, got JSON nested over {MOST_NESTED} levels deep")
         version = document.get("schema_version") if isinstance(document, dict) else None
         if version != SCHEMA_VERSION:
             raise ReportError(
@@ -364,6 +367,12 @@ class Report(SparseRecord):
     def to_json(self) -> str:
         """The document as text: keys in declared order, two-space indent, ends with a newline."""
         return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _is_nested(value: Any, levels: int) -> bool:
+    """Whether a document has more levels: what walks over it is recursive."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(levels == 0 or _is_nested(each, levels - 1) for each in inside)
 
 
 def json_schema() -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from robustcheck.errors import StoreError
+from robustcheck.errors import StoreError, StudyMismatchError
 from robustcheck.study.plan import require_same_study
 
 SCHEMA_VERSION = 1
@@ -30,6 +31,23 @@ CREATE TABLE predictions (
     predicted BLOB NOT NULL, probability BLOB NOT NULL, PRIMARY KEY (hash, point)
 ) STRICT;
 """
+
+
+def holds_another_study(folder: Path, study: dict[str, Any]) -> bool:
+    """Whether the store of a folder, if it has one that can be read, is that of another study."""
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as database:
+            row = database.execute("SELECT value FROM meta WHERE name = 'study'").fetchone()
+        if row is not None:
+            require_same_study(json.loads(row[0]), study, folder)
+    except StudyMismatchError:
+        return True
+    except (sqlite3.Error, ValueError):
+        return False
+    return False
 
 
 @dataclass(frozen=True)
