@@ -52,7 +52,8 @@ def made_small(line):
     if runs_a_study:
         words += ["--max-samples", "250"]
     if words[0] == "recommend":
-        words += ["--epochs", "1", "--lr-epochs", "1", "--lr", "0.003", "--seeds", "2", "-a", "gelu"]
+        words += ["--epochs", "1", "--lr-epochs", "1", "--lr", "0.003", "--seeds", "2", "--jobs", "1"]
+        words += [] if "-a" in words else ["-a", "gelu"]
     return words
 
 
