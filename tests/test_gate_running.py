@@ -292,6 +292,41 @@ def test_looks_stop_where_they_should(
     assert spending == pytest.approx([0.05 / (k * (k + 1)) for k in range(1, len(seen) + 1)])
 
 
+def test_what_a_look_decided_stays_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second look, at its smaller part of alpha, would leave the first check open again."""
+    looks_at = iter([("pass", "inconclusive"), ("inconclusive", "pass")])
+
+    def judged(*_: object, alpha: float) -> Verdict:
+        return Verdict("", "", alpha, tuple(
+            Judgement("accuracy", check, Subject(), outcome, 0.9, 0.9, 0.8, 1.0, "")
+            for check, outcome in zip("ab", next(looks_at), strict=True)
+        ))  # fmt: skip
+
+    monkeypatch.setattr(running, "judge", judged)
+    open_still = Judgement("accuracy", "", Subject(), "inconclusive", 0.9, 0.9, 0.8, 1.0, "")
+    monkeypatch.setattr(running, "findings", lambda *_, alpha: (Finding(open_still, True),) * 2)
+    study = Study.create(**AUDIT, sensors=[{"spec": "adc-4bit"}], eps=(0.5,))
+    look = until_decided(study, GateSettings(checks=("draws >= 1",)), None, lambda _: Report.model_construct())
+    assert (look.number, look.stopped, look.verdict.outcome) == (2, "decided", "pass")
+
+
+def test_a_failed_check_ends_the_looks_and_a_count_of_draws_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def judged(*_: object, alpha: float) -> Verdict:
+        few = Judgement("draws", "draws >= 6", Subject(), "fail", 6, 5, None, None, "")
+        undecided = Judgement("accuracy", "a", Subject(), "inconclusive", 0.9, 0.9, 0.8, 1.0, "")
+        failed = Judgement("accuracy", "a", Subject(), "fail", 0.9, 0.7, 0.6, 0.8, "")
+        looked.append(alpha)
+        return Verdict("", "", alpha, (few, undecided if len(looked) == 1 else failed))
+
+    looked: list[float] = []
+    monkeypatch.setattr(running, "judge", judged)
+    open_still = Judgement("accuracy", "", Subject(), "inconclusive", 0.9, 0.9, 0.8, 1.0, "")
+    monkeypatch.setattr(running, "findings", lambda *_, alpha: (Finding(open_still, True),) * 2)
+    study = Study.create(**AUDIT, sensors=[{"spec": "adc-4bit"}], eps=(0.5,))
+    look = until_decided(study, GateSettings(checks=("draws >= 1",)), None, lambda _: Report.model_construct())
+    assert (look.number, look.stopped, look.verdict.outcome) == (2, "decided", "fail")
+
+
 def test_a_first_baseline_is_each_look_at_itself(capsys: pytest.CaptureFixture[str]) -> None:
     drawn = [*SMALL, "--until-decided", "--draws", "2", "--baseline", "base.json", "--update-baseline"]
     assert main(["gate", *drawn, "--check", "regression@ep=0.5 <= 0"]) == 0

@@ -229,7 +229,7 @@ def test_outputs_that_are_no_logits_are_refused(tmp_path):
 def test_training_options_without_training_are_refused(path, tmp_path, capsys):
     code, _, err = command(capsys, "models", "swap", path, "-a", "gelu", "--epochs", "3", "-o", tmp_path / "out.onnx")
     assert code == 2
-    assert "--epochs: expected --train finetune or scratch with it" in err
+    assert "--epochs: expected --train finetune or scratch, got no training" in err
 
 
 def test_an_interrupted_swap_leaves_nothing(path, tmp_path, capsys, monkeypatch):

@@ -9,11 +9,13 @@ from synthetic_recommendation import recommendation
 from torch import nn, zeros
 
 from robustcheck.activations.catalogue import CATALOGUE
+from robustcheck.analysis.ranking import rank
 from robustcheck.errors import SurgeryError, UsageError
 from robustcheck.networks.loading import Model, load_model
 from robustcheck.recommend import latency
 from robustcheck.recommend.candidates import candidates, default_target, parameters_of
 from robustcheck.recommend.choice import choose
+from robustcheck.recommend.estimate import ALPHA
 from robustcheck.recommend.latency import Latency, measure
 from robustcheck.recommend.markdown import render_recommendation
 from robustcheck.recommend.race import Race, Steps, Stop
@@ -226,3 +228,19 @@ def test_the_paragraph_says_what_was_tried_how_sure_what_it_costs_and_what_to_do
     assert "does not confirm" not in text
     unsure = found.gains[0].model_copy(update={"lower": -0.01})
     assert "does not confirm" in " ".join(paragraph(found.model_copy(update={"gains": (unsure,)})))
+
+
+def test_a_gain_allows_for_its_networks_having_been_chosen():
+    """18 equal activations of 5 networks each; the best on validation is tested with the networks that won."""
+    rng = np.random.default_rng(5)
+    activations, seeds, samples, repetitions = 18, 5, 2000, 1000
+    above = {"plain": 0, "corrected": 0}
+    for _ in range(repetitions):
+        truth = np.clip(0.9 + 0.02 * rng.standard_normal((seeds, activations)), 0, 1)
+        validation, test = rng.binomial(samples, truth) / samples, rng.binomial(samples, truth) / samples
+        pair = [1 + int(validation[:, 1:].mean(axis=0).argmax()), 0]
+        for name, alpha in (("plain", ALPHA), ("corrected", ALPHA / (activations - 1))):
+            found = rank(test[:, pair], ["chosen", "current"], samples=samples, alpha=alpha)
+            above[name] += found.pairs[0].lower > 0
+    assert above["plain"] > 0.06 * repetitions
+    assert above["corrected"] <= 0.025 * repetitions

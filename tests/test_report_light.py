@@ -14,6 +14,7 @@ from robustcheck.reporting.chart_data import difference_records
 from robustcheck.reporting.html import render_html
 from robustcheck.reporting.markdown import render_markdown
 from robustcheck.reporting.report import OperatingPoint
+from robustcheck.reporting.report_charts import report_charts
 from robustcheck.reporting.tables import audit, overview, point_caption
 from robustcheck.sensing.optics import exposure_of_lux
 from robustcheck.sensing.profile import load_sensor
@@ -76,7 +77,7 @@ def test_an_ep_that_equals_an_exposure_in_lux_is_still_an_ep(tmp_path):
 
 def test_the_chart_has_the_illuminance_as_its_axis(lit):
     assert [axis_of(result).name for result in lit.results] == ["lux", "lux"]
-    drawn = charts.svg(charts.report_charts(lit)["accuracy"])
+    drawn = charts.svg(report_charts(lit)["accuracy"])
     assert "illuminance [lx] (on the scene)" in drawn
     assert ">50</text>" in drawn
     for sensor in (result.sensor for result in lit.results):
@@ -196,7 +197,7 @@ def test_long_names_of_sensors_are_whole_in_every_chart(build_report):
         update={"results": (report.results[0].model_copy(update={"sensor": sensor}), *report.results[1:])}
     )
     for wide in (True, False):
-        drawn = charts.svg(charts.report_charts(report, wide=wide)["accuracy"])
+        drawn = charts.svg(report_charts(report, wide=wide)["accuracy"])
         assert "…" not in drawn
         texts = re.findall(r">([^<>]+)</t", drawn)
         assert "read_noise_e=25" in " ".join(texts)
@@ -233,6 +234,6 @@ def test_notes_on_data_are_not_printed_where_quiet_was_asked_for(tmp_path, capsy
 
 
 def test_the_narrow_chart_keeps_its_legend_where_sensors_name_points_of_their_own(lit):
-    drawn = charts.svg(charts.report_charts(lit, wide=False)["accuracy"])
+    drawn = charts.svg(report_charts(lit, wide=False)["accuracy"])
     for name in CAMERAS:
         assert f">{name} (12 bits)</" in drawn

@@ -15,13 +15,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from robustcheck.errors import UsageError
 from robustcheck.gate.judge import Finding, findings, judge
 from robustcheck.gate.settings import GateSettings
-from robustcheck.gate.verdict import Verdict
+from robustcheck.gate.verdict import Judgement, Subject, Verdict
 from robustcheck.reporting.report import Report
 from robustcheck.study.plan import Study
 from robustcheck.study.precision import MOST_DRAWS
@@ -68,7 +68,8 @@ def until_decided(
     on_look: Callable[[Look], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Look:
-    """Take looks until nothing is inconclusive, more draws cannot decide, or the next look would take too long.
+    """Take looks until nothing is inconclusive or a check has failed, more draws cannot decide, or the next look would
+    take too long.
 
     Args:
         study: an audit without a precision, whose draws the first look takes.
@@ -88,15 +89,17 @@ def until_decided(
     """
     check_can_draw_on(study)
     began, number, draws = clock(), 1, study.draws
+    decided: dict[tuple[str, Subject], Judgement] = {}
     while True:
         before = clock()
         report = measure(study.model_copy(update={"draws": draws}))
         now = clock()
         against = report if own_baseline else baseline
-        verdict = judge(report, settings, against, alpha=spent(settings.alpha, number))
+        verdict = _with_earlier(decided, judge(report, settings, against, alpha=spent(settings.alpha, number)))
         then = findings(report, settings, against, alpha=spent(settings.alpha, number + 1))
         stopped: Stopped | None = None
-        if not any(each.outcome == "inconclusive" for each in verdict.judgements):
+        failed = any(each.outcome == "fail" and _has_bound(each) for each in verdict.judgements)
+        if failed or not any(each.outcome == "inconclusive" for each in verdict.judgements):
             stopped = "decided"
         elif not _draws_may_decide(verdict, then):
             stopped = "draws cannot decide"
@@ -109,6 +112,23 @@ def until_decided(
         if stopped is not None:
             return look
         number, draws = number + 1, 2 * draws
+
+
+def _with_earlier(decided: dict[tuple[str, Subject], Judgement], verdict: Verdict) -> Verdict:
+    """The verdict with what an earlier look decided, which stays so: the union bound covers all looks.
+
+    What this look decides is added to `decided`.
+    """
+    judgements = tuple(decided.get((each.check, each.subject), each) for each in verdict.judgements)
+    for each in judgements:
+        if each.outcome in ("pass", "fail") and _has_bound(each):
+            decided[each.check, each.subject] = each
+    return replace(verdict, judgements=judgements)
+
+
+def _has_bound(judgement: Judgement) -> bool:
+    """Whether it was decided by bounds: counts of draws grow from look to look."""
+    return judgement.lower is not None
 
 
 def check_can_draw_on(study: Study) -> None:

@@ -64,6 +64,15 @@ def save_model(model: Model, path: str | Path) -> Path:
         UsageError: the path does not end in `.toml`, or its name has characters other than letters, digits, `_.-`.
         ModelError: a weight is NaN or infinite, the folder cannot be written, or what was written does not give the
             same outputs again, bit for bit (nothing is left behind then).
+
+    >>> import tempfile
+    >>> from robustcheck.networks.surgery import swap_activation
+    >>> model = load_model("digits-convnet")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     recipe = save_model(swapped_model(model, swap_activation(model, "gelu")), f"{folder}/smooth.toml")
+    ...     again = load_model(str(recipe))
+    >>> again.swaps[0].activation
+    'gelu'
     """
     path = Path(path)
     if path.suffix != ".toml" or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.\-]*", path.stem) is None:

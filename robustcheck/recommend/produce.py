@@ -106,7 +106,11 @@ def recommend(
         # Nothing above reads what the cells hold of the test split.
         made_by = {"command": command, "jobs": jobs, "device": device, "versions": runner.versions()}
         report = build_report(race.outcome, store, made_by)
-        estimated = () if choice.verdict == "tie" else gains(report, choice.chosen, race.current)
+        estimated = (
+            ()
+            if choice.verdict == "tie"
+            else gains(report, choice.chosen, race.current, candidates=len(race.validation))
+        )
         delivery = None
         if choice.verdict != "tie":
             delivery = deliver(race.outcome, store, choice.chosen, out, target)
@@ -164,7 +168,10 @@ def _document(
         model_sha256=loaded.models[0].sha256,
         data=loaded.data.name,
         sensor=sensor.key,
-        points=tuple(point.name for point in loaded.study.operating_points(sensor)),
+        points=tuple(
+            f"{'EP' if point.axis == 'ep' else point.axis} {point.value:.4g}"
+            for point in loaded.study.operating_points(sensor)
+        ),
         target=target,
         current=race.current,
         verdict=choice.verdict,

@@ -157,7 +157,7 @@ def run_race(
         seeds=seeds,
         alpha=alpha,
         steps=Steps(short, networks * one),
-        full=Steps(trials * one, len(started) * most * one),
+        full=Steps(short, len(started) * most * one),
     )
 
 
