@@ -9,14 +9,17 @@ import torch
 from PIL import Image
 from sklearn.metrics import confusion_matrix as reference_matrix
 
+from robustcheck.analysis.intervals import sample_interval
 from robustcheck.errors import InvalidValueError, UsageError
 from robustcheck.networks.loading import load_model
 from robustcheck.reporting.evidence import _entries, confusion_matrix
+from robustcheck.reporting.evidence_tables import costs
 from robustcheck.reporting.produce import run_study
 from robustcheck.reporting.report import Report
+from robustcheck.reporting.summary import passages
 from robustcheck.sensing.analog import NoisyNetwork
 from robustcheck.sensing.channel import channel
-from robustcheck.study.evaluation import evaluate
+from robustcheck.study.evaluation import evaluate, evaluate_network, ranges
 from robustcheck.study.plan import Study
 
 EPS = (0.3, 0.8)
@@ -146,6 +149,29 @@ def test_the_costliest_site_comes_first(inside):
     assert found.everywhere == worst.comparison.rows[0].accuracy < accuracies[0]
     assert found.clean == worst.comparison.rows[0].clean > accuracies[-1]
     assert all(site.samples.lower < site.accuracy < site.samples.upper for site in found.sites)
+
+
+def test_the_costs_are_told_with_their_signs(inside):
+    (found,) = inside.sensitivities
+    (table,) = costs(inside)
+    worst = found.sites[0]
+    lost = 100 * (found.clean - worst.accuracy)
+    assert table.lines[0].cells[0] == worst.site
+    assert table.lines[0].cells[3] == f"−{lost:.1f}"
+    answer = next(each for each in passages(inside) if each.heading == "The answer")
+    assert f"costs most at {worst.site} ({lost:.1f} points)" in " ".join(answer.sentences)
+
+
+def test_shared_weight_noise_widens_the_interval_of_a_site(inside, data):
+    (found,) = inside.sensitivities
+    model = load_model("digits-convnet")
+    noisy = NoisyNetwork(model.network.eval(), model.input.normalise, "network")
+    at = channel("adc-4bit", ep=0.8, placement="network")
+    scales = ranges(noisy, data, at)
+    for site in found.sites:
+        with noisy.noise_only(site.site):
+            direct = evaluate_network(noisy, data.test, at, draws=3, scales=scales).correct
+        assert (site.samples.lower, site.samples.upper) == sample_interval([direct], draws_are_clusters=True)
 
 
 def test_sensitivity_wants_noise_at_several_sites():

@@ -10,6 +10,7 @@ from synthetic_report import ACTIVATIONS, EPS, build
 from robustcheck.reporting.files import write_report
 from robustcheck.reporting.html import render_html
 from robustcheck.reporting.produce import run_study
+from robustcheck.reporting.report import Report
 from robustcheck.study.plan import Study
 
 pytestmark = pytest.mark.chromium
@@ -136,6 +137,18 @@ def test_arrow_keys_step_through_a_chart(visit, compared):
     assert not seen.page.locator("#tip").is_visible()
 
 
+def test_arrow_keys_pass_over_what_is_filtered_out(visit, compared):
+    seen = visit(compared)
+    seen.page.get_by_label("relu", exact=True).uncheck()
+    seen.page.locator(".chart.wide").first.focus()
+    told = []
+    for _ in range((len(ACTIVATIONS) - 1) * (len(EPS) + 2)):
+        seen.page.keyboard.press("ArrowRight")
+        told.append(seen.page.locator("#tip").inner_text())
+    assert len(set(told)) == len(told)
+    assert not any(text.startswith("relu") for text in told)
+
+
 def test_filters_hide_an_activation_and_an_operating_point_everywhere(visit, compared):
     seen = visit(compared)
     of_gelu, at_04 = "[data-tip^='gelu at']", "[data-tip*=' at EP 0.4']"
@@ -206,6 +219,27 @@ def test_a_changed_script_does_not_run(visit, compared, tmp_path):
     seen = visit(tampered)
     assert not seen.page.locator("#filter").is_visible()
     assert all("Content Security Policy" in said for said in seen.said)
+
+
+def test_pages_with_many_pictures_stay_small(audited):
+    report = Report.load(audited.with_name("report.json"))
+    (found,) = report.examples
+    large = found.model_copy(
+        update={
+            "samples": tuple(
+                sample.model_copy(
+                    update={
+                        "pictures": tuple(
+                            picture.model_copy(update={"png": "A" * 20_000}) for picture in sample.pictures
+                        )
+                    }
+                )
+                for sample in found.samples
+            )
+        }
+    )
+    page = render_html(report.model_copy(update={"examples": (large,) * 12}))
+    assert 300_000 < len(page) < 2_000_000
 
 
 @pytest.mark.parametrize("kind", ["compare", "audit"])

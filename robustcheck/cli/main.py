@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -25,6 +26,7 @@ from robustcheck.cli.sensors import sensors
 from robustcheck.errors import RobustcheckError
 
 INTERRUPTED = 130
+CLOSED_PIPE = 141  # what a shell reports of a command that SIGPIPE ended
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -43,7 +45,7 @@ def cli() -> None:
       robustcheck sensors ep --bits 4 --ep 0.5             the noise behind an error probability
 
     Exit codes: 0 done or passed, 1 a gate failed, 2 usage (what was typed), 3 could not run, 4 a gate is not decided,
-    130 interrupted.
+    130 interrupted, 141 nobody read on.
     """
 
 
@@ -70,7 +72,10 @@ def main(arguments: list[str] | None = None) -> int:
             # A library that is interrupted while it is imported may turn that into an error of its own.
             if interrupted:
                 return _interrupted()
-            raise
+            # Python would end with 1, which says that a gate failed.
+            traceback.print_exc()
+            click.echo("error: robustcheck itself failed; please report this with the lines above", err=True)
+            return RobustcheckError.exit_code
 
 
 def _outcome(arguments: list[str] | None) -> int:
@@ -86,9 +91,8 @@ def _outcome(arguments: list[str] | None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _interrupted()
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+    except SystemExit:
+        return CLOSED_PIPE  # click and rich make one with code 1 of a broken pipe
     except OSError as error:
         click.echo(f"error: {_printable(str(error))}", err=True)
         return RobustcheckError.exit_code

@@ -81,7 +81,8 @@ class Check:
 
     def __str__(self) -> str:
         at = "" if self.place is None or self.rule == "area" else f"@{self.place}"
-        return f"{self.rule}{at} {'>=' if self.at_least else '<='} {_written(self.threshold)}"
+        every = self.threshold == 1 and self.rule not in COUNTS
+        return f"{self.rule}{at} {'>=' if self.at_least else '<='} {'100 %' if every else _written(self.threshold)}"
 
 
 def parse_check(text: str) -> Check:
@@ -89,7 +90,8 @@ def parse_check(text: str) -> Check:
 
     `accuracy@POINT >= X`, `area >= X`, `drop@POINT <= X`, `regression@POINT <= X`, `regression@area <= X`,
     `samples >= N`, `draws >= N` or `seeds >= N`. POINT is `ep=0.5`, `exposure=0.1`, `exposure=50 lx`, `signal=0.3`,
-    `clean` or `quantised`; X is a fraction in [0, 1] or a percentage such as `90 %`.
+    `clean` or `quantised`; X is a fraction such as `0.9` or a percentage such as `90 %`. All is `100 %`, as `1` may be a
+    forgotten percent sign, and what every report passes (an accuracy of 0, a drop of 100 %) is refused.
 
     Raises:
         UsageError: the text says something else.
@@ -128,8 +130,23 @@ def points_named(checks: Iterable[Check]) -> dict[str, tuple[float | str, ...]]:
 _AXES: tuple[PlaceKind, ...] = ("ep", "exposure", "lux", "signal")
 
 
-def _refused(text: str, expected: str, rule: Rule) -> InvalidValueError:
-    return InvalidValueError("check", expected=expected, got=text, remedy=f"write for instance '{_EXAMPLES[rule]}'")
+def _refused(text: str, expected: str, rule: Rule, write: str = "") -> InvalidValueError:
+    remedy = write or _respelled(text) or f"write for instance '{_EXAMPLES[rule]}'"
+    return InvalidValueError("check", expected=expected, got=text, remedy=remedy)
+
+
+def _respelled(text: str) -> str:
+    """How to write what was meant, where only letters' case or an operator's form is wrong."""
+    spelled = text.lower()
+    for wrong, right in (("≥", ">="), ("≤", "<="), ("=>", ">="), ("=<", "<=")):
+        spelled = spelled.replace(wrong, right)
+    if spelled == text:
+        return ""
+    try:
+        parse_check(spelled)
+    except UsageError:
+        return ""
+    return f"write {spelled.strip()!r}"
 
 
 def _place(rule: Rule, where: str | None, text: str) -> Place | None:
@@ -171,9 +188,24 @@ def _threshold(rule: Rule, written: str, text: str) -> float:
     value = _number(written.removesuffix("%"))
     if value is not None and written.endswith("%"):
         value = round(value / 100, 12)  # so that 70 % and 0.7 are the same check
-    if value is None or not 0 <= value <= 1:
-        raise _refused(text, "a fraction from 0 to 1, or 0 % to 100 %", rule)
+    if rule in _ASKS_FOR_LESS:
+        if value is None or not 0 <= value < 1:
+            expected = "a fraction below 1, or a percentage below 100 %"
+            raise _refused(text, expected, rule, _as_percentage(text, written, below=100))
+    elif written == "1":
+        raise _refused(text, "a percentage where all is asked for", rule, f"write {text.strip()[:-1] + '100 %'!r}")
+    elif value is None or not 0 < value <= 1:
+        expected = "a fraction above 0, or a percentage of at most 100 %"
+        raise _refused(text, expected, rule, _as_percentage(text, written, below=100.5))
     return value
+
+
+def _as_percentage(text: str, written: str, below: float) -> str:
+    """How to write a threshold whose percent sign was forgotten."""
+    value = _number(written)
+    if value is None or not 1 <= value < below:
+        return ""
+    return f"write {text.strip() + ' %'!r} or {value / 100:.12g}"
 
 
 def _written(value: float | None) -> str:

@@ -56,11 +56,13 @@ class Open:
         check: what is asked.
         subject: of whom.
         estimate: what was measured.
+        other_samples: the baseline was measured on other test samples.
     """
 
     check: Check
     subject: Subject
     estimate: Estimate
+    other_samples: bool = False
 
 
 def judge(
@@ -122,7 +124,9 @@ def decide(found: Open, alpha: float, bounded: int) -> Finding:
     good, bad = (lower, upper) if check.at_least else (-upper, -lower)
     threshold = check.threshold if check.at_least else -check.threshold
     outcome: Outcome = "pass" if good >= threshold else "fail" if bad < threshold else "inconclusive"
-    sentence = decided(check, found.subject, outcome, value, (lower, upper), (alpha, fail_alpha))
+    sentence = decided(
+        check, found.subject, outcome, value, (lower, upper), (alpha, fail_alpha), other_samples=found.other_samples
+    )
     judgement = replace(_judgement(check, found.subject, outcome, sentence), value=value, lower=lower, upper=upper)
     if outcome != "inconclusive":
         remedy = repair(check) if outcome == "fail" else ""
@@ -147,10 +151,13 @@ def _of_check(
     for kind, wanted in (
         ("model", settings.models), ("activation", settings.activations), ("sensor", settings.sensors)
     ):  # fmt: skip
-        known = {name for each in contestants for name in _names(evidence, each, kind)}
+        names = [_names(evidence, each, kind) for each in contestants]
+        keys, known = {key for key, _ in names}, {name for both in names for name in both}
         lacking += [(kind, name) for name in wanted if name not in known]
         contestants = [
-            each for each in contestants if not wanted or not _names(evidence, each, kind).isdisjoint(wanted)
+            each
+            for each, (key, name) in zip(contestants, names, strict=True)
+            if not wanted or key in wanted or (name in wanted and name not in keys)
         ]
     if not contestants and not lacking:
         lacking.append(("result", ""))
@@ -194,6 +201,8 @@ def _regression(
     twin = _twin(evidence, baseline, now.contestant)
     if twin is None:
         return _judgement(check, subject, "missing", *of_no_report(check, subject, "baseline contestant"))
+    if evidence.report.numerics != baseline.report.numerics:
+        return _judgement(check, subject, "missing", *of_no_report(check, subject, "baseline numerics"))
     had = baseline.weights(twin, check)
     if had is None or set(had) != set(now.weights):
         return _judgement(check, subject, "missing", *of_no_report(check, subject, "baseline point"))
@@ -203,7 +212,8 @@ def _regression(
     if estimate is None:
         judgement = _judgement(check, subject, "pass", unchanged(check, subject))
         return replace(judgement, value=0.0, lower=0.0, upper=0.0)
-    return Open(check, subject, estimate)
+    same = evidence.sample_ids == baseline.sample_ids and evidence.report.data.sha256 == baseline.report.data.sha256
+    return Open(check, subject, estimate, other_samples=not same)
 
 
 def _count(check: Check, subject: Subject, count: int | None, failures: tuple[Failure, ...]) -> Judgement:
@@ -233,14 +243,15 @@ def _subject(evidence: Evidence, check: Check, contestant: Contestant) -> Subjec
     )
 
 
-def _names(evidence: Evidence, contestant: Contestant, kind: str) -> set[str]:
-    """What a filter may call a contestant's model, activation or sensor."""
+def _names(evidence: Evidence, contestant: Contestant, kind: str) -> tuple[str, str]:
+    """What a filter may call a contestant's model, activation or sensor: its key, and a name that others may share."""
     result = contestant.result
     if kind == "activation":
-        return {contestant.activation}
+        return contestant.activation, contestant.activation
     if kind == "sensor":
-        return {result.sensor.key, result.sensor.name}
-    return {result.model, *(each.spec for each in evidence.report.models if each.key == result.model)}
+        return result.sensor.key, result.sensor.name
+    spec = next((each.spec for each in evidence.report.models if each.key == result.model), result.model)
+    return result.model, spec
 
 
 def _failures(evidence: Evidence, contestant: Contestant) -> tuple[Failure, ...]:

@@ -53,7 +53,7 @@ class GateSettings(_Frozen):
             try:
                 parse_check(text)
             except UsageError as error:
-                raise ValueError(f"check {number}: {error}") from error
+                raise ValueError(f"number {number}: {str(error).removeprefix('check: ')}") from error
         return checks
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Prints a verdict to a terminal: a line a judgement, then what came out; no colour in a pipe."""
+"""Prints a verdict to a terminal: a line a judgement, then what came out; in a pipe neither coloured nor wrapped."""
 
 from __future__ import annotations
 
@@ -21,13 +21,19 @@ _ASCII = str.maketrans({"−": "-", "–": "-", "…": "~", "×": "x"})
 
 def print_verdict(verdict: Verdict, console: Console) -> None:
     """Print each judgement, what would repair those that did not pass, and the outcome, which is the exit code's."""
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    for judgement in verdict.judgements:
-        grid.add_row(Text(judgement.outcome, _STYLES[judgement.outcome]), _sentence(judgement, console))
-    console.print(grid)
-    console.print(Text(summary(verdict), "bold"))
+    if console.is_terminal:
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        for judgement in verdict.judgements:
+            grid.add_row(Text(judgement.outcome, _STYLES[judgement.outcome]), _sentence(judgement, console))
+        console.print(grid)
+    else:
+        width = max((len(each.outcome) for each in verdict.judgements), default=0) + 2
+        for judgement in verdict.judgements:
+            told = _sentence(judgement, console).plain.replace("\n", "\n" + " " * width)
+            console.print(Text(f"{judgement.outcome:{width}}{told}"), soft_wrap=True)
+    console.print(Text(summary(verdict), "bold"), soft_wrap=True)
 
 
 def summary(verdict: Verdict) -> str:

@@ -24,6 +24,8 @@ def decided(
     value: float,
     bounds: tuple[float, float],
     alphas: tuple[float, float],
+    *,
+    other_samples: bool = False,
 ) -> str:
     """What was measured, its bounds, what was asked for and what came out.
 
@@ -34,6 +36,7 @@ def decided(
         value: what was measured.
         bounds: lower and upper.
         alphas: of a pass, and of a fail.
+        other_samples: the baseline was measured on other test samples.
 
     >>> decided(
     ...     Check("accuracy", None, 0.9), Subject("net", "net", "as is", "adc", "EP 0.5"), "pass",
@@ -53,7 +56,7 @@ def decided(
         said = f"{least} with {_confidence(alpha[low])}, {most} with {_confidence(alpha[high])}"
     else:
         said = f"{least if near else most} with {_confidence(alpha[outcome])}"
-    measured = _measured(check, value, decimals)
+    measured = _measured(check, value, decimals) + (" on different test samples" if other_samples else "")
     return f"{_who(subject)}{_where(check, subject)}: {measured} ({said}), {_asked(check)}: {outcome}."
 
 
@@ -138,9 +141,10 @@ def not_there(check: Check, subject: Subject, points: Sequence[OperatingPoint]) 
 
 def of_no_report(check: Check, subject: Subject, what: str, name: str = "") -> Told:
     """Of what a filter, a regression or an empty report lacks."""
-    baseline = "make it anew with --update-baseline"
+    baseline = "delete the baseline and run gate --update-baseline"
     said = {
-        "baseline": ("no baseline to compare with", "give --baseline FILE, and begin one with --update-baseline"),
+        "baseline": ("no baseline to compare with", "name its file with --baseline, and begin one with --update-baseline"),
+        "baseline numerics": ("another version of robustcheck, of other numerics, measured the baseline", baseline),
         "baseline contestant": ("the baseline has not this model, activation and sensor, set alike", baseline),
         "baseline point": ("the baseline has not these operating points", baseline),
         "whole baseline": ("the baseline's own run was not finished", baseline),
@@ -185,10 +189,8 @@ def _measured(check: Check, value: float, decimals: int) -> str:
     mean = check.place is not None and check.place.kind == "area"
     if check.rule not in ("drop", "regression"):
         return f"{'mean accuracy over the curve' if mean else 'accuracy'} {_hundredths(value, decimals)} %"
-    size = _hundredths(abs(value), decimals)
-    side = "below" if value >= 0 else "above"
     other = "the accuracy without noise" if check.rule == "drop" else "the baseline"
-    return f"{size} points {side} {other}{' over the curve' if mean else ''}"
+    return f"loses {_hundredths(value, decimals)} points against {other}{' over the curve' if mean else ''}"
 
 
 def _decimals(bounds: tuple[float, float], threshold: float) -> int:

@@ -43,21 +43,30 @@ class Option:
 
 @dataclass(frozen=True)
 class Choice:
-    """The verdict, the activation to have, and the options it was chosen from, the best under noise first."""
+    """What was chosen.
+
+    Attributes:
+        verdict: see `choose`.
+        chosen: activation to have.
+        options: it was chosen from, the best under noise first.
+        better: for each option that is better than the chosen one in some respect, in which; empty for a tie.
+    """
 
     verdict: Verdict
     chosen: str
     options: tuple[Option, ...]
+    better: dict[str, tuple[str, ...]]
 
 
 def choose(race: Race, latencies: Mapping[str, Latency], parameters: Mapping[str, int], *, samples: int) -> Choice:
     """Choose from the survivors of a race and the model's own activation.
 
     A model whose own activation is among the survivors keeps it: a tie. Otherwise the own one has been stopped, so that
-    the survivors are better under noise, and the best of them is chosen. It is the winner where it is the only option
-    on the Pareto front of accuracy under noise, clean accuracy, latency and parameters. Two options differ in accuracy
-    under noise where one survives and one does not; in clean accuracy where their pair is significant (`ranking.rank`,
-    α of the race); in latency where the quartiles do not overlap; in parameters beyond 1 %.
+    the survivors are better under noise, and the best of them on the Pareto front of accuracy under noise, clean
+    accuracy, latency and parameters is chosen. It is the winner where no other option is better in any of these. Two
+    options differ in accuracy under noise where one survives and one does not; in clean accuracy where their pair is
+    significant (`ranking.rank`, α of the race); in latency where the quartiles do not overlap; in parameters beyond
+    1 %.
 
     Args:
         race: that was run.
@@ -67,7 +76,17 @@ def choose(race: Race, latencies: Mapping[str, Latency], parameters: Mapping[str
     """
     names = [*race.survivors, *([] if race.current_leads else [race.current])]
     clean = _cleaner(race, names, samples)
-    front = [not any(_dominates(b, a, race, clean, latencies, parameters) for b in names if b != a) for a in names]
+
+    def compared(a: str, b: str) -> dict[str, int]:
+        """In each respect 1 where a is better than b, −1 where it is worse, 0 where they cannot be told apart."""
+        return {
+            "accuracy under noise": (a in race.survivors) - (b in race.survivors),
+            "clean accuracy": ((a, b) in clean) - ((b, a) in clean),
+            "latency": _faster(latencies.get(a), latencies.get(b)),
+            "number of parameters": _smaller(parameters[a], parameters[b]),
+        }
+
+    front = [not any(_dominates(compared(b, a)) for b in names) for a in names]
     options = tuple(
         Option(
             activation=name,
@@ -81,10 +100,11 @@ def choose(race: Race, latencies: Mapping[str, Latency], parameters: Mapping[str
         for name, on_front in zip(names, front, strict=True)
     )
     if race.current_leads:
-        return Choice("tie", race.current, options)
+        return Choice("tie", race.current, options, {})
     chosen = next(option.activation for option in options if option.front and option.leads)
-    alone = sum(front) == 1
-    return Choice("winner" if alone else "trade-off", chosen, options)
+    respects = {name: tuple(each for each, sign in compared(name, chosen).items() if sign > 0) for name in names}
+    better = {name: those for name, those in respects.items() if those}
+    return Choice("trade-off" if better else "winner", chosen, options, better)
 
 
 def _cleaner(race: Race, names: Sequence[str], samples: int) -> set[tuple[str, str]]:
@@ -96,22 +116,9 @@ def _cleaner(race: Race, names: Sequence[str], samples: int) -> set[tuple[str, s
     return {(p.a, p.b) if p.difference > 0 else (p.b, p.a) for p in pairs if p.significant}
 
 
-def _dominates(
-    a: str,
-    b: str,
-    race: Race,
-    cleaner: set[tuple[str, str]],
-    latencies: Mapping[str, Latency],
-    parameters: Mapping[str, int],
-) -> bool:
-    """Whether a is better than b in one respect and worse in none."""
-    found = (
-        (a in race.survivors) - (b in race.survivors),
-        ((a, b) in cleaner) - ((b, a) in cleaner),
-        _faster(latencies.get(a), latencies.get(b)),
-        _smaller(parameters[a], parameters[b]),
-    )
-    return max(found) > 0 and min(found) >= 0
+def _dominates(compared: Mapping[str, int]) -> bool:
+    """Whether it is better in one respect and worse in none."""
+    return max(compared.values()) > 0 and min(compared.values()) >= 0
 
 
 def _faster(a: Latency | None, b: Latency | None) -> int:

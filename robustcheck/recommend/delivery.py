@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from robustcheck.networks.loading import Model
 from robustcheck.networks.site import KnowsItsSites, Site
 from robustcheck.networks.surgery import find_sites
 from robustcheck.recommend.candidates import Target
-from robustcheck.recommend.document import DeliveredModel
+from robustcheck.recommend.document import DeliveredModel, Recommendation
 from robustcheck.reporting.markdown import escape
 from robustcheck.study.cells import Cell
 from robustcheck.study.runner import Outcome, train_cell
@@ -61,6 +61,25 @@ def deliver(outcome: Outcome, store: Store, chosen: str, out: Path, target: Targ
         checked="; ".join(each.checked for each in written),
     )
     return Delivery(delivered, model)
+
+
+def remove_stale(out: Path, keep: Collection[str] = ()) -> None:
+    """Delete the model and the patch that the folder's recommendation.json says were delivered.
+
+    Args:
+        out: folder of recommendations; only what lies in it is deleted.
+        keep: names of the files that hold a new model.
+    """
+    try:
+        old = Recommendation.model_validate_json((out / "recommendation.json").read_bytes()).delivered
+    except (OSError, ValueError):
+        return
+    if old is None:
+        return
+    for name in {*old.files, "patch.md"} - set(keep):
+        path = out / name
+        if path.parent == out and path.name == name and path.is_file():
+            path.unlink()
 
 
 def _file_names(model: Model, chosen: str, target: Target) -> list[str]:

@@ -49,8 +49,13 @@ class RaceSummary(_Record):
     stops: tuple[StoppedActivation, ...]
     survivors: tuple[str, ...] = Field(description="the best mean first")
     steps: TrainingSteps
-    full_grid: TrainingSteps = Field(description="had nobody stopped, with learning-rate trials of full length")
+    full_grid: TrainingSteps = Field(description="had nobody stopped, with the same learning-rate trials")
     saved: float = Field(description="share of the full grid's steps that was not needed")
+    margin: float | None = Field(
+        default=None,
+        description="how far the model's own activation would have had to be behind the best other survivor's mean to "
+        "be stopped at the last look; null where it was stopped, or is alone",
+    )
 
 
 class MeasuredLatency(_Record):
@@ -114,6 +119,9 @@ class Recommendation(_Record):
     left_out: tuple[LeftOutActivation, ...]
     race: RaceSummary
     options: tuple[ConsideredOption, ...] = Field(description="survivors and the model's own, best under noise first")
+    better: dict[str, tuple[str, ...]] = Field(
+        default={}, description="for each option that is better than the chosen one in some respect, in which"
+    )
     latency_problems: dict[str, str] = Field(description="why a latency could not be measured")
     gains: tuple[Gain, ...] = Field(description="empty for a tie")
     delivered: DeliveredModel | None = Field(description="null for a tie")

@@ -9,7 +9,7 @@ from pathlib import Path
 from robustcheck.errors import UsageError
 from robustcheck.recommend.candidates import Candidates, Target, candidates, default_target, parameters_of
 from robustcheck.recommend.choice import Choice, Option, choose
-from robustcheck.recommend.delivery import Delivery, deliver, patch
+from robustcheck.recommend.delivery import Delivery, deliver, patch, remove_stale
 from robustcheck.recommend.document import (
     ConsideredOption,
     LeftOutActivation,
@@ -117,6 +117,7 @@ def recommend(
     found = _document(loaded, entered, race, choice, latencies, delivery, target, command).model_copy(
         update={"gains": estimated}
     )
+    remove_stale(out, keep=() if delivery is None else delivery.delivered.files)
     files = [out / "recommendation.json", out / "recommendation.md"]
     write(files[0], found.to_json().encode())
     write(files[1], render_recommendation(found).encode())
@@ -187,8 +188,10 @@ def _document(
             steps=_steps(race.steps),
             full_grid=_steps(race.full),
             saved=race.saved,
+            margin=race.margin,
         ),
         options=tuple(map(_option, choice.options)),
+        better=choice.better,
         latency_problems=latencies.problems,
         gains=(),
         delivered=None if delivery is None else delivery.delivered,

@@ -65,7 +65,9 @@ class Race:
         seeds: networks that each survivor has.
         alpha: error rate of the whole race.
         steps: that the race took.
-        full: that the full grid would have taken, its trials of full length.
+        full: that the full grid would have taken, with the same trials.
+        margin: how far the mean of the model's own activation would have had to be behind the best other survivor's to
+            be stopped at the last look; None where it was stopped, or is alone.
     """
 
     outcome: runner.Outcome
@@ -78,6 +80,7 @@ class Race:
     alpha: float
     steps: Steps
     full: Steps
+    margin: float | None = None
 
     @property
     def current_leads(self) -> bool:
@@ -158,6 +161,7 @@ def run_race(
         alpha=alpha,
         steps=Steps(short, networks * one),
         full=Steps(short, len(started) * most * one),
+        margin=_margin(found, order, started.index(current)),
     )
 
 
@@ -224,6 +228,15 @@ def _failures(outcome: runner.Outcome, current: str) -> dict[str, str]:
             f"{found[current]}"
         )
     return found
+
+
+def _margin(found: Look, survivors: Sequence[int], own: int) -> float | None:
+    """How far the own mean may be behind that of the best other survivor, at the last look."""
+    others = [index for index in survivors if index != own]
+    if own not in survivors or not others:
+        return None
+    # A margin belongs to a pair with the leader, either way round: where the own one leads, that of the next best is it.
+    return float(found.margin[others[0] if found.leader == own else own])
 
 
 def _stopped(activations: Sequence[str], found: Look, seeds: int) -> list[Stop]:

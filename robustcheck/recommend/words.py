@@ -7,12 +7,25 @@ from robustcheck.reporting.tables import Line, Table
 from robustcheck.reporting.wording import NONE, counted, listed, percent, points
 
 
+_STOPPED_NOTE = (
+    "Stopped: after some seed it was behind the best one by more than its margin, and its later networks are the"
+    " reference only. The margin is wider the more the difference varies from seed to seed, so that an activation that"
+    " varies more may survive with a lower mean: it is not worse beyond doubt."
+)
+
+
 def headline(found: Recommendation) -> str:
     """The answer in one sentence."""
     if found.verdict == "tie":
         return f"Keep {found.current}: no candidate is better beyond doubt."
     if found.verdict == "winner":
         return f"Put {found.chosen} in place of {found.current}."
+    if found.better and found.current not in found.better:
+        respects = dict.fromkeys(each for those in found.better.values() for each in those)
+        return (
+            f"Put {found.chosen} in place of {found.current}; a trade-off with {listed(found.better)}, better in"
+            f" {listed(respects)}."
+        )
     return f"A trade-off: {found.chosen} is more accurate under noise than {found.current}, at a price."
 
 
@@ -36,11 +49,20 @@ def _tie(found: Recommendation) -> list[str]:
         if others
         else "Every other candidate is worse beyond doubt."
     )
+    return [group, *_seen(found, others), "What to do: keep the model as it is; no model was written."]
+
+
+def _seen(found: Recommendation, others: list[str]) -> list[str]:
+    """How much better a candidate would have had to be, and what would show less."""
+    if found.race.margin is None or not others:
+        return []
+    best = found.option(others[0])
+    ahead = best.noisy - found.option(found.current).noisy
     return [
-        group,
-        f"Had {found.current} been beaten, it would have been said with a chance of error of at most"
-        f" {percent(found.race.alpha)} %.",
-        "What to do: keep the model as it is; no model was written.",
+        f"With {counted(found.race.seeds, 'network')} each, {best.activation}, the best of the others, would have taken"
+        f" its place from {percent(found.race.margin)} points of mean accuracy ahead; it was"
+        f" {percent(abs(ahead))} points {'ahead' if ahead >= 0 else 'behind'}.",
+        "More networks (--seeds) show smaller differences.",
     ]
 
 
@@ -87,10 +109,11 @@ def _price(found: Recommendation) -> str:
         )
     added = after.parameters - before.parameters
     parts.append(f"{added:+d} parameters" if added else "no parameter")
+    told = f"What it costs or saves: {listed(parts)}"
     clean = next((gain for gain in found.gains if gain.point == "clean"), None)
     if clean is not None:
-        parts.append(f"{points(clean.difference)} points without noise")
-    return f"What it costs: {listed(parts)}."
+        told += f"; clean accuracy: {points(clean.difference)} ({points(clean.lower)} to {points(clean.upper)})"
+    return f"{told}."
 
 
 def _tied(a: MeasuredLatency, b: MeasuredLatency) -> bool:
@@ -109,7 +132,9 @@ def options_table(found: Recommendation) -> Table:
         tuple(_option(found, option) for option in found.options),
         notes=(
             "Front: no other option is better in one respect and worse in none. Under noise, those that the race did"
-            " not stop are equal; latencies whose quartiles overlap are equal; so are parameters within 1 %.",
+            " not stop are equal; clean accuracies are equal unless they differ significantly; latencies whose"
+            " quartiles overlap are equal; so are parameters within 1 %.",
+            *([_STOPPED_NOTE] if not all(option.leads for option in found.options) else []),
         ),
     )
 

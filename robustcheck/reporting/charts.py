@@ -246,11 +246,15 @@ def _accuracy_lines(
     colour, shape = colour_of(names, legend), _shape(names, legend)
     base = alt.Chart(data_of(records))
     noisy, still = base.transform_filter("datum.noisy"), base.transform_filter("!datum.noisy")
+    # A band over one point has no width: its interval is a rule then.
+    alone = len({each["x"] for each in records if each["noisy"]}) == 1
     layers = [
         noisy.mark_area(opacity=0.13, line=False).encode(
             x=x, y=lower, y2="upper:Q", color=colour, description="line:N"
         ),
-        still.mark_rule(strokeWidth=1.3).encode(x=x, y=lower, y2="upper:Q", color=colour, description="line:N"),
+        (base if alone else still)
+        .mark_rule(strokeWidth=1.3)
+        .encode(x=x, y=lower, y2="upper:Q", color=colour, description="line:N"),
         noisy.mark_line(strokeWidth=1.8).encode(x=x, y=y, color=colour, description="line:N"),
         base.mark_point(size=46, filled=True, opacity=1).encode(
             x=x, y=y, color=colour, shape=shape, description="mark:N"

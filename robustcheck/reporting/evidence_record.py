@@ -74,4 +74,4 @@ class Sensitivity(Record):
     point: str = Field(description="the noisiest operating point")
     clean: float = Field(description="with no noise anywhere")
     everywhere: float = Field(description="with noise at every site")
-    sites: tuple[SiteCost, ...] = Field(description="the costliest first")
+    sites: tuple[SiteCost, ...] = Field(description="the costliest first", min_length=1)

@@ -9,7 +9,7 @@ from robustcheck.reporting.axis import trained_at
 from robustcheck.reporting.evidence_record import Confusion, Examples, Sensitivity
 from robustcheck.reporting.report import Report
 from robustcheck.reporting.tables import Line, Table
-from robustcheck.reporting.wording import percent, plain, points, span
+from robustcheck.reporting.wording import listed, percent, plain, points, span
 
 _MOST_CLASSES = 16
 _MOST_MISTAKES = 10
@@ -160,11 +160,6 @@ def _known(found: Examples, classes: int) -> bool:
 
 
 def most_costly(found: Sensitivity) -> str:
-    """The site whose noise costs most, in a sentence; empty where there is none."""
-    if not found.sites:
-        return ""
-    worst = found.sites[0]
-    return (
-        f"{plain(found.activation)}: noise at {plain(worst.site)} alone costs most,"
-        f" {percent(found.clean - worst.accuracy)} points."
-    )
+    """The sites whose noise costs most, in a sentence."""
+    costly = [f"{plain(each.site)} ({percent(found.clean - each.accuracy)} points)" for each in found.sites[:3]]
+    return f"On {plain(found.sensor)}, noise at one place alone costs most at {listed(costly)}."

@@ -346,7 +346,7 @@ class Report(SparseRecord):
         try:
             if path.stat().st_size > MAX_REPORT_BYTES:
                 raise ReportError(f"{path}: expected a report under 256 MiB, got {path.stat().st_size} bytes")
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = json.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError, RecursionError) as error:
             raise ReportError(f"{path}: expected a robustcheck report (JSON), got: {error}") from error
         if _is_nested(document, MOST_NESTED):

@@ -10,6 +10,7 @@ from statistics import fmean
 from robustcheck.reporting.audit_summary import audit_certainty, audited
 from robustcheck.reporting.axis import Axis, asked_in, axis_of, is_noisy, noisy_points, trained_at, words_of
 from robustcheck.reporting.draw_errors import draw_error_sentences, draws_taken
+from robustcheck.reporting.evidence_tables import most_costly
 from robustcheck.reporting.report import OperatingPoint, PointResult, Report, Result
 from robustcheck.reporting.sensor_notes import sensor_notes
 from robustcheck.reporting.verdict import current_activation, difference_from, networks_each, verdict
@@ -46,7 +47,10 @@ def passages(report: Report) -> tuple[Passage, ...]:
     if report.kind == "audit":
         found = (
             Passage("What was tested", (_tested(report),)),
-            Passage("The answer", tuple(audited(report, result) for result in report.results)),
+            Passage(
+                "The answer",
+                (*(audited(report, result) for result in report.results), *map(most_costly, report.sensitivities)),
+            ),
             Passage("How sure this is", (*audit_certainty(report), *sensor_notes(report))),
             Passage("What to do", (*_unfinished(report), _NEXT)),
         )
