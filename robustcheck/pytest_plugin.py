@@ -111,7 +111,7 @@ def _judged(
     from robustcheck.study.evaluation import evaluate
 
     axis, value = point
-    check = parse_check(f"accuracy@{axis}={value!r} >= {at_least!r}")
+    check = parse_check(f"accuracy@{axis}={value!r} >= {float(at_least)!r}")
     noise = channel(sensor, seed=seed, **{axis: value})  # type: ignore[arg-type]
     images = load_data(data) if isinstance(data, str) else data
     check_sees(noise.sensor, images)

@@ -2,20 +2,27 @@
 
 import base64
 import json
+import os
+import re
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from robustcheck.analysis.bounds import combined
 from robustcheck.cli.main import main
 from robustcheck.errors import FileFormatError, ReportError, UsageError
 from robustcheck.gate.checks import RULES, parse_check, points_named
-from robustcheck.gate.judge import findings, judge
+from robustcheck.gate.judge import Open, decide, findings, judge
 from robustcheck.gate.settings import GateSettings, load_gate, settings_of
-from robustcheck.gate.verdict import Judgement, Verdict
+from robustcheck.gate.verdict import Judgement, Subject, Verdict
+from robustcheck.reporting.outcomes import Estimate
 from robustcheck.reporting.report import Report
 
 SAMPLES = 400
@@ -119,7 +126,8 @@ def only(verdict: Verdict) -> Judgement:
         ("accuracy@ep=0.5 >= 0.90", "accuracy@ep=0.5 >= 0.9"),
         (" accuracy @ ep = .5>=90% ", "accuracy@ep=0.5 >= 0.9"),
         ("accuracy@exposure=1e-3 >= 0.5", "accuracy@exposure=0.001 >= 0.5"),
-        ("accuracy@exposure=50lx >= 1", "accuracy@exposure=50 lx >= 1"),
+        ("accuracy@exposure=50lx >= 1.0", "accuracy@exposure=50 lx >= 100 %"),
+        ("area >= 100 %", "area >= 100 %"),
         ("accuracy@signal=1 >= 0.5", "accuracy@signal=1 >= 0.5"),
         ("accuracy@clean >= 70 %", "accuracy@clean >= 0.7"),
         ("drop@quantised <= 0", "drop@quantised <= 0"),
@@ -129,6 +137,7 @@ def only(verdict: Verdict) -> Judgement:
         ("samples >= 300", "samples >= 300"),
         ("draws >= 5", "draws >= 5"),
         ("seeds >= 3", "seeds >= 3"),
+        ("seeds >= 1", "seeds >= 1"),
     ],
 )
 def test_a_check_has_one_canonical_text(text: str, canonical: str) -> None:
@@ -153,8 +162,19 @@ def test_a_check_has_one_canonical_text(text: str, canonical: str) -> None:
         ("accuracy@ep=0 >= 0.9", "a number above 0"),
         ("accuracy@exposure=inf lx >= 0.9", "a number above 0"),
         ("accuracy@ep=nan >= 0.9", "a number above 0"),
-        ("accuracy@ep=0.5 >= 90", "a fraction from 0 to 1"),
-        ("accuracy@ep=0.5 >= nan", "a fraction from 0 to 1"),
+        ("accuracy@ep=0.5 >= 90 ", "write 'accuracy@ep=0.5 >= 90 %' or 0.9"),
+        ("accuracy@ep=0.5 >= nan", "a fraction from 0 to 1 (not 0"),
+        ("accuracy@ep=0.5 >= 0", "a fraction from 0 to 1 (not 0"),
+        ("accuracy@ep=0.5 >= 101 %", "a percentage of at most 100 %"),
+        ("area >= 1", "write 'area >= 100 %'"),
+        ("drop@ep=0.2 <= 1", "write 'drop@ep=0.2 <= 1 %' or 0.01"),
+        ("drop@ep=0.2 <= 100 %", "a percentage below 100 %"),
+        ("drop@ep=0.2 <= 1.0", "a fraction from 0 to 1 (not 1"),
+        ("regression@area <= 5", "write 'regression@area <= 5 %' or 0.05"),
+        ("regression@area <= 100", "a fraction from 0 to 1 (not 1"),
+        ("accuracy@EP=0.5 >= 0.9", "write 'accuracy@ep=0.5 >= 0.9'"),
+        ("drop@ep=0.5 ≤ 5 %", "write 'drop@ep=0.5 <= 5 %'"),
+        ("area => 0.9", "write 'area >= 0.9'"),
         ("samples >= 0", "a whole number from 1"),
         ("samples >= 1e3", "a whole number from 1"),
         ("acuracy@ep=0.5 >= 0.9", "did you mean 'accuracy'"),
@@ -163,14 +183,14 @@ def test_a_check_has_one_canonical_text(text: str, canonical: str) -> None:
     ],
 )
 def test_a_check_that_cannot_be_read_says_what_would_be(text: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said.replace(".", r"\.")) as caught:
+    with pytest.raises(UsageError, match=re.escape(said)) as caught:
         parse_check(text)
-    assert "; write for instance '" in str(caught.value) or "write a check such as '" in str(caught.value)
+    assert "; write " in str(caught.value) or "write a check such as '" in str(caught.value)
 
 
 def test_points_are_those_that_checks_name() -> None:
-    texts = ("drop@ep=0.6 <= 1", "accuracy@ep=0.2 >= 0", "area >= 0", "accuracy@signal=1 >= 0", "draws >= 1")
-    lit = ("accuracy@exposure=120 lx >= 0", "accuracy@exposure=0.1 >= 0")
+    texts = ("drop@ep=0.6 <= 0.1", "accuracy@ep=0.2 >= 0.1", "area >= 0.1", "accuracy@signal=1 >= 0.1", "draws >= 1")
+    lit = ("accuracy@exposure=120 lx >= 0.1", "accuracy@exposure=0.1 >= 0.1")
     found = points_named(map(parse_check, (*texts, *lit)))
     assert found == {"eps": (0.2, 0.6), "exposures": (0.1, "120 lx"), "signals": (1.0,)}
 
@@ -202,7 +222,7 @@ def test_a_file_without_a_gate_is_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        ('[gate]\nalpha = 0.1\nchecks = ["draws >= 5",\n "foo >= 1"]\n', 3, "check 2: unknown check 'foo'"),
+        ('[gate]\nalpha = 0.1\nchecks = ["draws >= 5",\n "foo >= 1"]\n', 3, "number 2: unknown check 'foo'"),
         ('[gate]\nchecks = ["draws >= 5"]\nalpa = 0.1\n', 3, "did you mean 'alpha'"),
         ('[gate]\nchecks = ["draws >= 5"]\nalpha = 0.5\n', 3, "less than 0.5"),
         ("[gate]\nchecks = []\n", 2, "at least 1"),
@@ -262,10 +282,12 @@ def test_a_regression_is_paired_where_samples_and_seeds_are_the_same(a_report: B
     other_samples = only(judge(a_report({0.5: [wrong(0.22, turn=3)]}, ids=5), settings, before))
     assert (paired.value, other_samples.value) == pytest.approx((0.02, 0.02))
     assert paired.outcome == "pass"
-    assert " 2.0 points below the baseline (at most 3.6 points with 95 % confidence), at most 5 points asked for" in (
-        paired.sentence
+    assert (
+        " loses 2.0 points against the baseline (at most 3.6 points with 95 % confidence), at most 5 points asked for"
+        in (paired.sentence)
     )
     assert other_samples.outcome == "inconclusive"
+    assert "loses 2.0 points against the baseline on different test samples (" in other_samples.sentence
     normal = stats.norm.isf(0.05) * np.sqrt((0.2 * 0.8 + 0.22 * 0.78) / SAMPLES)
     assert other_samples.upper - other_samples.value == pytest.approx(normal, rel=0.1)
 
@@ -276,6 +298,7 @@ def test_an_unpaired_bound_takes_each_accuracy_at_its_far_side(a_report: Build) 
     found = only(judge(after, settings, before))
     old, new = (stats.binomtest(k, 400).proportion_ci(0.9, method="exact") for k in (320, 400))
     assert found.value == pytest.approx(-0.2)
+    assert ": loses −20.0 points against the baseline on" in found.sentence
     assert found.upper == pytest.approx(-0.2 + np.hypot(old.high - 0.8, 1 - new.low))
     assert found.lower == pytest.approx(-0.2 - (0.8 - old.low))
 
@@ -289,10 +312,13 @@ def test_the_same_cells_differ_by_exactly_nothing(a_report: Build) -> None:
 
 
 def test_a_bound_at_the_threshold_clears_it(a_report: Build) -> None:
-    settings = GateSettings(checks=("accuracy@ep=0.5 >= 0", "drop@ep=0.5 <= 1"))
-    low, drop = judge(a_report({0.5: [wrong(1.0)]}, wrong(0.0, draws=1)), settings).judgements
-    assert (low.lower, low.outcome) == (0, "pass")
-    assert (drop.upper, drop.outcome) == (1, "pass")
+    right = combined([(1.0, wrong(0.1), True)])
+    for check, bound in (("accuracy@ep=0.5 >= 0.1", "lower"), ("drop@ep=0.5 <= 0.1", "upper")):
+        asked = parse_check(check)
+        estimate = Estimate((right,), difference=asked.rule == "drop")
+        near = getattr(decide(Open(asked, Subject(), estimate), 0.05, 1).judgement, bound)
+        found = decide(Open(replace(asked, threshold=near), Subject(), estimate), 0.05, 1).judgement
+        assert (getattr(found, bound), found.outcome) == (near, "pass")
 
 
 def test_networks_are_the_unit(a_report: Build) -> None:
@@ -353,6 +379,31 @@ def test_a_baseline_that_was_not_finished_is_an_error(a_report: Build) -> None:
     assert "the baseline's own run was not finished" in found.sentence
 
 
+def test_a_baseline_of_other_numerics_is_none(a_report: Build) -> None:
+    report = a_report({0.5: [wrong(0.1)]})
+    before = report.model_copy(update={"numerics": report.numerics - 1})
+    found = only(judge(report, GateSettings(checks=("regression@ep=0.5 <= 0.5",)), before))
+    assert found.outcome == "missing"
+    assert "numerics" in found.sentence
+    assert found.remedy == "delete the baseline and run gate --update-baseline"
+
+
+def test_a_filter_that_is_a_key_names_no_other(a_report: Build) -> None:
+    report = a_report({0.5: [wrong(0.1)]})
+    (result,) = report.results
+    (cell,) = report.training
+    set_otherwise = result.sensor.model_copy(update={"key": "adc-3bit/3 steps"})
+    report = report.model_copy(
+        update={
+            "results": (result.model_copy(update={"sensor": set_otherwise}), result),
+            "training": (cell, cell.model_copy(update={"sensor": set_otherwise.key})),
+        }
+    )
+    check = {"checks": ("accuracy@ep=0.5 >= 0.5",)}
+    assert len(judge(report, GateSettings(**check)).judgements) == 2
+    assert only(judge(report, GateSettings(**check, sensors=("adc-3bit",)))).subject.sensor == "adc-3bit"
+
+
 def test_filters_leave_what_they_name_and_miss_what_is_not_there(a_report: Build) -> None:
     report = a_report({0.5: [wrong(0.1)]}, activations=("relu", "gelu"))
     check = {"checks": ("accuracy@ep=0.5 >= 0.5",)}
@@ -407,7 +458,7 @@ def test_a_report_that_contradicts_itself_is_refused(a_report: Build) -> None:
          "(at least 87.2 % with 95 % confidence), at least 85 % asked for: pass."),
         ("accuracy@clean >= 0.999", "digits-convnet with relu on adc-3bit, clean: accuracy 98.0 % "
          "(at most 99.0 % with 95 % confidence), at least 99.9 % asked for: fail."),
-        ("drop@ep=0.5 <= 0.01", "digits-convnet with relu on adc-3bit at EP 0.5: 8.0 points below the accuracy "
+        ("drop@ep=0.5 <= 0.01", "digits-convnet with relu on adc-3bit at EP 0.5: loses 8.0 points against the accuracy "
          "without noise (at least 5.8 points with 95 % confidence), at most 1 point asked for: fail."),
         ("seeds >= 2", "digits-convnet with relu on adc-3bit: 1 trained network, at least 2 asked for: fail."),
         ("accuracy@ep=0.4 >= 0.5", "digits-convnet with relu on adc-3bit: nothing at EP 0.4 in the report, whose "
@@ -487,6 +538,34 @@ def test_the_truth_table(
         counts_as = told if outcome == "inconclusive" else outcome
         assert main([*arguments, "--inconclusive", told]) == CODES[counts_as]
         assert f"gate: {counts_as} (1 check" in capsys.readouterr().out
+
+
+def test_a_pipe_gets_whole_lines(a_report: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "report.json").write_text("\ufeff" + a_report({0.5: [wrong(0.1)]}).to_json(), encoding="utf-8")
+    assert main(["gate", str(tmp_path / "report.json"), "--check", "accuracy@ep=0.5 >= 0.9"]) == 4
+    judged, remedy, summary = capsys.readouterr().out.splitlines()
+    assert judged.endswith("at least 90 % asked for")
+    assert remedy.startswith(" " * len("inconclusive  ") + "What was measured is")
+    assert all(line == line.rstrip() for line in (judged, remedy, summary))
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+def test_a_reader_that_leaves_changes_no_exit_code(a_report: Build, tmp_path: Path, form: list[str]) -> None:
+    (tmp_path / "report.json").write_text(a_report({0.5: [wrong(0.1)]}).to_json())
+
+    def code_of(*arguments: str) -> int:
+        reading, writing = os.pipe()
+        os.close(reading)
+        run = [sys.executable, "-c", "from robustcheck.cli.main import run; run()", *arguments]
+        done = subprocess.run(run, stdout=writing, stderr=subprocess.PIPE, text=True)
+        os.close(writing)
+        assert done.stderr == ""
+        return done.returncode
+
+    report = str(tmp_path / "report.json")
+    for asked, code in (("0.8", 0), ("0.99", 1), ("0.9", 4)):
+        assert code_of("gate", report, "--check", f"accuracy@ep=0.5 >= {asked}", *form) == code
+    assert code_of("activations", "list", *form) == 141
 
 
 def test_hostile_names_are_printed_as_text(a_report: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -393,3 +393,14 @@ def test_outputs_end_with_a_newline_and_can_be_written(name):
     writers = [value for key, value in vars(module).items() if key.startswith("to_") or key == "step_summary"]
     assert len(writers) == 1
     assert writers[0](EVIL).encode().endswith(b"\n")
+
+
+def test_files_are_named_from_the_repositorys_root(tmp_path, monkeypatch):
+    part = tmp_path / "part"
+    part.mkdir()
+    monkeypatch.chdir(part)
+    monkeypatch.delenv("GITHUB_WORKSPACE", raising=False)
+    assert (model_file("net.onnx"), model_file("../net.onnx")) == ("net.onnx", None)
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path))
+    assert (model_file("net.onnx"), model_file("../net.onnx")) == ("part/net.onnx", "net.onnx")
+    assert model_file("../../net.onnx") is None

@@ -47,19 +47,19 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_is_measured_is_what_the_report_says(study: dict[str, object]) -> None:
     report = run_study(Study.create(**AUDIT, **study))
     result = report.results[0]
-    checks = ["area >= 0", "drop@quantised <= 1"] if result.sensor.kind == "converter" else ["area >= 0"]
+    checks = ["area >= 0.001", "drop@quantised <= 0.999"] if result.sensor.kind == "converter" else ["area >= 0.001"]
     for each in result.points:
         point = each.point
         if point.kind == "lux":
-            checks.append(f"accuracy@exposure={point.lux!r} lx >= 0")
+            checks.append(f"accuracy@exposure={point.lux!r} lx >= 0.001")
         elif point.asked is None:
-            checks.append(f"accuracy@{point.kind} >= 0")
+            checks.append(f"accuracy@{point.kind} >= 0.001")
         else:
-            checks.append(f"accuracy@{point.kind}={point.asked!r} >= 0")
-            checks.append(f"drop@{point.kind}={point.asked!r} <= 1")
+            checks.append(f"accuracy@{point.kind}={point.asked!r} >= 0.001")
+            checks.append(f"drop@{point.kind}={point.asked!r} <= 0.999")
     found = {each.check: each for each in judge(report, GateSettings(checks=tuple(checks))).judgements}
     assert {each.outcome for each in found.values()} == {"pass"}
-    assert found["area >= 0"].value == pytest.approx(result.area.rows[0].accuracy, abs=1e-12)
+    assert found["area >= 0.001"].value == pytest.approx(result.area.rows[0].accuracy, abs=1e-12)
     clean = next(each for each in result.points if each.point.kind == "clean").comparison.rows[0].accuracy
     for each, accuracy in zip(result.points, (p.comparison.rows[0].accuracy for p in result.points), strict=True):
         mine = [j for j in found.values() if j.subject.point == each.point.label]
@@ -81,7 +81,7 @@ def test_several_trained_networks_each_at_its_own_point() -> None:
             training={"epochs": 1, "learning_rates": (0.02,)},
         )
     )
-    checks = ("accuracy@ep=0.6 >= 0", "area >= 0", "drop@ep=0.6 <= 1", "seeds >= 2", "draws >= 1")
+    checks = ("accuracy@ep=0.6 >= 0.001", "area >= 0.001", "drop@ep=0.6 <= 0.999", "seeds >= 2", "draws >= 1")
     found = judge(report, GateSettings(checks=checks)).judgements
     assert {each.outcome for each in found} == {"pass"}
     area = {row.activation: row.accuracy for row in report.results[0].area.rows}
@@ -91,7 +91,7 @@ def test_several_trained_networks_each_at_its_own_point() -> None:
     drop = {row.activation: row.clean - row.accuracy for row in at.rows}
     assert {j.subject.activation: j.value for j in found if j.rule == "drop"} == pytest.approx(drop)
     # Nothing is clean for all networks where each was trained at its own point.
-    clean = judge(report, GateSettings(checks=("accuracy@clean >= 0",))).judgements
+    clean = judge(report, GateSettings(checks=("accuracy@clean >= 0.1",))).judgements
     assert {each.outcome for each in clean} == {"missing"}
     assert all(Evidence(report).complete(each) for each in Evidence(report).contestants())
 
@@ -150,6 +150,29 @@ def test_a_baseline_begins_is_kept_and_is_left_alone(capsys: pytest.CaptureFixtu
     assert Path("b/base.json").read_bytes() == kept
 
 
+def test_a_baseline_that_is_not_there_yet_leaves_the_rest_judged(capsys: pytest.CaptureFixture[str]) -> None:
+    check = ["--check", "regression@ep=0.5 <= 0.1", "--check", "accuracy@ep=0.5 >= 0.9999", "--baseline", "no.json"]
+    assert main(["gate", *SMALL[:-1], *check]) == 1
+    streams = capsys.readouterr()
+    assert [line.split()[0] for line in streams.out.splitlines()[:3]] == ["missing", "Name", "fail"]
+    assert "begin one with --update-baseline" in streams.out
+    assert "the baseline no.json is not there yet" in streams.err
+
+
+@pytest.mark.parametrize(("asked", "code"), [(0.5, 3), (0.9999, 1)])
+def test_a_file_that_cannot_be_written_keeps_nothing_else_back(
+    capsys: pytest.CaptureFixture[str], asked: float, code: int
+) -> None:
+    Path("blocked").touch()
+    files = ["--junit", "blocked/gate.xml", "--sarif", "gate.sarif", "--metrics", "blocked/gate.txt"]
+    assert main(["gate", *SMALL, "--check", f"accuracy@ep=0.5 >= {asked}", *files]) == code
+    streams = capsys.readouterr()
+    assert f"gate: {'fail' if code == 1 else 'pass'} (1 check" in streams.out
+    assert streams.err.count("error: ") == 2
+    assert Path("gate.sarif").exists()
+    assert Path("robustcheck-gate/report.json").exists()
+
+
 def test_an_accepted_regression_becomes_the_baseline(capsys: pytest.CaptureFixture[str]) -> None:
     def audited(model: str, out: str) -> None:
         assert main(["audit", model, "--data", "digits", "--max-samples", "400", "--ep", "0.5", "-o", out, "-q"]) == 0
@@ -193,15 +216,19 @@ def worsened(prediction: dict[str, object], samples: int) -> str:
         (["digits-convnet", "--check", "draws >= 1", "--max-time", "5m"], 2, "add --until-decided"),
         (["digits-convnet", "--check", "draws >= 1", "--until-decided", "--max-time", "soon"], 2, "such as 90s"),
         (["digits-convnet", "--check", "draws >= 1", "--update-baseline"], 2, "expected a baseline's file"),
-        (["digits-convnet", "--check", "draws >= 1", "--baseline", "no.json"], 3, "no.json"),
+        (["digits-convnet", "--check", "draws >= 1", "--baseline", "empty.json"], 3, "baseline empty.json: "),
+        (["digits-convnet", "--check", "draws >= 1", "--baseline", "bare.json"], 3, "delete it and run gate --update-"),
+        (["digits-convnet", "--check", "area >= 90"], 2, "checks: number 1: expected a fraction from 0"),
         (["digits-convnet", "--check", "accuracy@signal=0.5 >= 0.9"], 2, "signal"),
         (["--config", "no.toml"], 2, "no.toml"),
-        (["digits-convnet", "--check", "area >= 1", "--until-decided", "--precision", "1%"], 2, "expected no prec"),
+        (["digits-convnet", "--check", "area >= 0.9", "--until-decided", "--precision", "1%"], 2, "expected no prec"),
     ],
 )
 def test_what_was_typed_wrongly_is_said(
     capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, said: str
 ) -> None:
+    Path("empty.json").touch()
+    Path("bare.json").write_text("{}")
     assert main(["gate", *arguments]) == code
     streams = capsys.readouterr()
     assert said in streams.err

@@ -111,6 +111,67 @@ def test_nothing_is_lost(capsys):
     assert main(["init"]) == 2
 
 
+def test_settings_that_are_there_are_kept_beside_a_workflow(capsys):
+    assert main(["init"]) == 0
+    edited = Path("robustcheck.toml").read_text().replace("0.90", "0.95")
+    Path("robustcheck.toml").write_text(edited)
+    capsys.readouterr()
+    assert main(["init", "--gitlab"]) == 0
+    shown = capsys.readouterr().out
+    assert f"wrote {GITLAB_FILE}\n" in shown
+    assert "kept the settings in robustcheck.toml" in shown
+    assert Path("robustcheck.toml").read_text() == edited
+    assert main(["init", "--gitlab", "--force"]) == 0
+    assert Path("robustcheck.toml").read_text() != edited
+
+
+def test_settings_in_pyproject_are_not_shadowed(capsys):
+    pyproject = Path("pyproject.toml")
+    pyproject.write_text('[tool.robustcheck.gate]\nchecks = ["samples >= 10"]\n')
+    for arguments in (["init"], ["init", "--force"]):
+        assert main(arguments) == 2
+        assert "edit [tool.robustcheck] in pyproject.toml" in capsys.readouterr().err
+    assert main(["init", "--github"]) == 0
+    assert "kept the settings in pyproject.toml" in capsys.readouterr().out
+    assert GITHUB_FILE.exists()
+    assert not Path("robustcheck.toml").exists()
+    GITHUB_FILE.unlink()
+    pyproject.write_text('[project]\nname = "mine"\n')
+    assert main(["init", "--github"]) == 0
+    assert Path("robustcheck.toml").exists()
+
+
+@pytest.mark.parametrize(("option", "file"), [("--github", GITHUB_FILE), ("--gitlab", GITLAB_FILE)])
+def test_a_job_installs_nothing_until_it_is_told_what(option, file, tmp_path, capsys):
+    assert main(["init", option]) == 0
+    assert f"ROBUSTCHECK in {file}" in capsys.readouterr().out
+    document = yaml.safe_load(file.read_text())
+    if option == "--github":
+        job = document["jobs"]["gate"]
+        source = job["env"]["ROBUSTCHECK"]
+        (script,) = [step["run"] for step in job["steps"] if step.get("name") == "Install"]
+    else:
+        source = document["robustness"]["variables"]["ROBUSTCHECK"]
+        script = "\n".join(document["robustness"]["script"][:2])
+    stand_in = tmp_path / "bin" / "python"
+    stand_in.parent.mkdir()
+    stand_in.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+    stand_in.chmod(0o755)
+
+    def run(what):
+        environment = {"PATH": f"{stand_in.parent}:{os.environ['PATH']}", "ROBUSTCHECK": what}
+        return subprocess.run(
+            ["bash", "-e", "-c", script], env=environment, capture_output=True, text=True, check=False
+        )
+
+    refused = run(source)
+    assert refused.returncode == 1
+    assert f"edit {file.as_posix()}" in refused.stdout + refused.stderr
+    assert "-m" not in refused.stdout.splitlines()
+    taken = run(source.replace("OWNER", "us").replace("VERSION", "v1"))
+    assert taken.stdout.splitlines() == ["-m", "pip", "install", "git+https://github.com/us/robustcheck@v1"]
+
+
 def test_json_says_what_was_written(capsys):
     assert main(["init", "--github", "--gitlab", "--json"]) == 0
     written = json.loads(capsys.readouterr().out)["written"]
@@ -133,7 +194,7 @@ def test_the_gitlab_job_is_one(capsys):
     assert main(["init", "--gitlab"]) == 0
     assert "include:\n  - local: .gitlab/robustness.yml" in capsys.readouterr().out
     document = valid(GITLAB_FILE, "vendor.gitlab-ci")
-    _, gate = document["robustness"]["script"]
+    gate = document["robustness"]["script"][-1]
     understood(gate)
     reports = document["robustness"]["artifacts"]["reports"]
     assert set(reports.values()) <= set(shlex.split(gate))
@@ -226,4 +287,6 @@ def test_the_pre_commit_hook_is_one():
     (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
     assert {"id", "name", "entry", "language"} <= set(hook)
     assert hook["id"] == "robustcheck-gate"
+    for name in ("net.onnx", "net.pt2", "weights.pt", "weights.safetensors", "report.json", "robustcheck.toml"):
+        assert re.search(hook["files"], name), name
     understood(hook["entry"])

@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 from exports import export_network
 from scipy import stats
+from synthetic_recommendation import recommendation
 from torch import nn
 
 from robustcheck import Report, Study, load_data, load_model, run_study
@@ -218,6 +219,9 @@ def test_an_interrupted_race_ends_as_an_undisturbed_one(changed, tmp_path):
 
 
 def test_a_tie_keeps_the_model_and_writes_none(tmp_path):
+    (tmp_path / "recommendation.json").write_text(recommendation("winner").to_json())
+    for stale in ("net-gelu.onnx", "patch.md"):
+        (tmp_path / stale).write_text("of an earlier call")
     looks = []
     grid = study("digits-convnet", mode="finetune", seeds=2, epochs=1, learning_rates=[1e-4])
     made = recommend(grid, tmp_path, named=["leaky_relu"], on_look=lambda *look: looks.append(look))
@@ -225,7 +229,8 @@ def test_a_tie_keeps_the_model_and_writes_none(tmp_path):
     assert (found.verdict, found.chosen, found.delivered, found.gains) == ("tie", "relu", None, ())
     assert [look[0] for look in looks] == [2]
     assert set(looks[0][2]) == {"relu", "leaky_relu"}
-    assert not list(tmp_path.glob("*.toml"))
+    assert found.race.margin > 0
+    assert not [*tmp_path.glob("*.toml"), *tmp_path.glob("*.onnx")]
     assert not (tmp_path / "patch.md").exists()
     assert "no model was written" in (tmp_path / "recommendation.md").read_text()
 
@@ -352,6 +357,7 @@ def test_the_command(tmp_path):
     shown = invoke(*common, "--save-study", tmp_path / "grid.toml")
     assert "Keep relu" in shown.stdout
     assert "gelu" in shown.stdout
+    assert "Front: no other option" in " ".join(shown.stdout.split())
     assert "candidates beside relu: gelu" in shown.stderr
     assert "not swiglu: " in shown.stderr
     assert "after seed 2" in shown.stderr

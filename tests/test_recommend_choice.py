@@ -1,25 +1,35 @@
 """Candidates, latency and choice of a recommendation, on made-up races."""
 
+import shlex
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from exports import export_network
+from scipy import stats
 from synthetic_recommendation import recommendation
 from torch import nn, zeros
 
 from robustcheck.activations.catalogue import CATALOGUE
+from robustcheck.analysis.racing import look
 from robustcheck.analysis.ranking import rank
+from robustcheck.cli.audit import audit
+from robustcheck.cli.recommend import _audit_command, _study
+from robustcheck.cli.recommend import recommend as command
+from robustcheck.cli.study_options import base_study
 from robustcheck.errors import SurgeryError, UsageError
 from robustcheck.networks.loading import Model, load_model
 from robustcheck.recommend import latency
 from robustcheck.recommend.candidates import candidates, default_target, parameters_of
 from robustcheck.recommend.choice import choose
+from robustcheck.recommend.delivery import remove_stale
 from robustcheck.recommend.estimate import ALPHA
 from robustcheck.recommend.latency import Latency, measure
 from robustcheck.recommend.markdown import render_recommendation
-from robustcheck.recommend.race import Race, Steps, Stop
-from robustcheck.recommend.words import headline, paragraph
+from robustcheck.recommend.race import Race, Steps, Stop, _margin
+from robustcheck.recommend.words import headline, options_table, paragraph
+from robustcheck.study.plan import Study
 
 
 @pytest.fixture(scope="module")
@@ -198,11 +208,24 @@ def test_differences_within_their_spread_are_none():
     assert verdict(race, EQUAL, SIZES | {"gelu": 1010})[0] == "winner"
 
 
-def test_of_several_survivors_one_that_another_dominates_is_not_chosen():
+def test_of_several_survivors_the_most_accurate_is_chosen_and_a_faster_one_named():
     clean = {"relu": 0.9, "gelu": 0.9, "silu": 0.9}
     race = made_race("relu", ("gelu", "silu"), clean)
-    assert verdict(race, EQUAL | {"gelu": fast(12), "silu": fast(8)}) == ("winner", "silu", {"silu"})
-    assert verdict(race, EQUAL | {"gelu": fast(8), "silu": fast(8)}) == ("trade-off", "gelu", {"gelu", "silu"})
+    assert verdict(race, EQUAL | {"gelu": fast(12), "silu": fast(8)}) == ("trade-off", "gelu", {"silu"})
+    assert verdict(race, EQUAL | {"gelu": fast(8), "silu": fast(8)}) == ("winner", "gelu", {"gelu", "silu"})
+
+
+def test_a_trade_off_says_who_is_better_and_in_what():
+    clean = {"relu": 0.9, "gelu": 0.9, "silu": 0.9}
+    race = made_race("relu", ("gelu", "silu"), clean)
+    choice = choose(race, EQUAL | {"silu": fast(8)}, SIZES | {"silu": 1100}, samples=1000)
+    assert (choice.verdict, choice.chosen, choice.better) == ("trade-off", "gelu", {"silu": ("latency",)})
+    assert choose(race, EQUAL | {"gelu": fast(12), "silu": fast(12)}, SIZES, samples=1000).better == {
+        "relu": ("latency",)
+    }
+    found = recommendation("trade-off").model_copy(update={"better": choice.better})
+    assert headline(found) == "Put gelu in place of relu; a trade-off with silu, better in latency."
+    assert headline(found.model_copy(update={"better": {"relu": ("latency",)}})).endswith("than relu, at a price.")
 
 
 def test_learned_parameters_are_counted(model):
@@ -226,8 +249,84 @@ def test_the_paragraph_says_what_was_tried_how_sure_what_it_costs_and_what_to_do
         assert part in text
     assert "net-gelu.onnx" in text
     assert "does not confirm" not in text
+    clean = found.gains[0].model_copy(update={"point": "clean", "difference": 0.009, "lower": -0.043, "upper": 0.062})
+    told = " ".join(paragraph(found.model_copy(update={"gains": (*found.gains, clean)})))
+    assert "10 µs → 12 µs) and no parameter; clean accuracy: +0.9 (−4.3 to +6.2)." in told
     unsure = found.gains[0].model_copy(update={"lower": -0.01})
     assert "does not confirm" in " ".join(paragraph(found.model_copy(update={"gains": (unsure,)})))
+
+
+def test_a_tie_says_what_would_have_been_seen():
+    found = recommendation("tie")
+    race = found.race.model_copy(update={"margin": 0.023})
+    options = (found.options[0].model_copy(update={"noisy": 0.904}), *found.options[1:])
+    text = " ".join(paragraph(found.model_copy(update={"race": race, "options": options})))
+    assert "With 5 networks each, gelu" in text
+    assert "from 2.3 points of mean accuracy ahead; it was 0.4 points ahead." in text
+    assert "--seeds" in text
+    alone = race.model_copy(update={"survivors": ("relu",), "margin": None})
+    assert "--seeds" not in " ".join(paragraph(found.model_copy(update={"race": alone})))
+
+
+def test_the_margin_is_that_of_the_models_own_and_the_best_other():
+    """Of two that run, by hand: a paired t at the rate of the third look, shared by two challengers."""
+    accuracy = np.array([[0.90, 0.89, 0.5], [0.91, 0.93, 0.5], [0.92, 0.91, 0.5]])
+    for first, own, running in (([0, 1, 2], 1, [0, 1]), ([1, 0, 2], 0, [1, 0])):
+        seen = look(accuracy[:, first], np.array([True, True, False]), samples=360)
+        order = sorted(running, key=lambda index: -accuracy[:, first].mean(axis=0)[index])
+        found = _margin(seen, order, own)
+        difference = accuracy[:, 0] - accuracy[:, 1]
+        error = difference.std(ddof=1) / 3**0.5
+        assert found == pytest.approx(stats.t.isf(0.05 / (3 * 2) / 2, 2) * error)
+    assert _margin(seen, [0], 0) is None
+    assert _margin(seen, [1], 0) is None
+
+
+def test_the_table_says_what_counts_as_equal_and_what_a_stop_means():
+    found = recommendation("winner")
+    (note,) = options_table(found).notes
+    assert "clean accuracies are equal unless they differ significantly" in note
+    stopped = found.options[1].model_copy(update={"leads": False})
+    assert "lower mean" in options_table(found.model_copy(update={"options": (found.options[0], stopped)})).notes[1]
+
+
+def test_what_an_earlier_recommendation_delivered_is_deleted(tmp_path):
+    old = recommendation("winner")
+    delivered = old.delivered.model_copy(update={"files": ("net-gelu.onnx", "new.onnx", "../net.onnx", "sub/net.onnx")})
+    out = tmp_path / "out"
+    (out / "sub").mkdir(parents=True)
+    files = [out / "net-gelu.onnx", out / "patch.md", out / "new.onnx", out / "mine.onnx"]
+    files += [tmp_path / "net.onnx", out / "sub/net.onnx"]
+    for file in files:
+        file.write_text("x")
+    remove_stale(out)
+    assert all(file.exists() for file in files), "nothing says that they were delivered"
+    (out / "recommendation.json").write_text(old.model_copy(update={"delivered": delivered}).to_json())
+    remove_stale(out, keep=["new.onnx"])
+    assert [file.exists() for file in files] == [False, False, True, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("typed", "file", "begins"),
+    [
+        (["net.onnx", "--data", "folder:my photos", "--mean", "0.5,0.4,0.3"], "out/n.onnx", "out/n.onnx"),
+        (["digits-convnet", "--resize", "8x9", "--flip", "--train", "scratch"], "out/n.toml", "out/n.toml"),
+        (["net:build", "--data", "digits", "--weights", "a.pt"], "out/n.toml", "net:build --weights out/n.toml"),
+    ],
+)
+def test_the_audit_of_what_was_delivered_is_of_the_same_data_and_sensor(typed, file, begins):
+    shared = ["--sensor", "adc-4bit", "--bits", "3", "--ep", "0.3", "--ep", "0.6", "--placement", "network"]
+    shared += ["--draws", "7", "--precision", "0.7%", "--max-samples", "50", "-o", "out", "--jobs", "1"]
+    context = command.make_context("recommend", [*typed, *shared])
+    stated = _study(context.params["model"], context.params)
+    line = _audit_command(context, stated, Path(file))
+    assert line.startswith(f"robustcheck audit {begins} --data ")
+    assert "--jobs" not in line
+    params = audit.make_context("audit", shlex.split(line)[2:]).params
+    again = Study.create(kind="audit", **base_study(params, params["model"]))
+    for name in ("data", "sensors", "eps", "draws", "precision"):
+        assert getattr(again, name) == getattr(stated, name)
+    assert again.models[0].mean == stated.models[0].mean
 
 
 def test_a_gain_allows_for_its_networks_having_been_chosen():

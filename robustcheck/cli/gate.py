@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,7 @@ import click
 from robustcheck.cli.options import with_options
 from robustcheck.cli.sensor_options import DEFAULT_EPS
 from robustcheck.cli.study_options import base_study, report_of, states_a_study, study_options
-from robustcheck.errors import ReportError, UsageError
+from robustcheck.errors import ReportError, RobustcheckError, UsageError
 
 if TYPE_CHECKING:
     from robustcheck.gate.running import Look
@@ -114,7 +116,7 @@ def gate(context: click.Context, /, source: str | None, **params: Any) -> int:
     )
     _check_options(params, source, settings)
     begins = params["update_baseline"] and not Path(settings.baseline or "").is_file()
-    baseline = None if begins or settings.baseline is None else Report.load(settings.baseline)
+    baseline = None if begins else _baseline(settings.baseline, quiet=params["quiet"])
     if _is_report(source):
         _refuse_beside(context, str(source), _NOT_OF_A_STUDY)
         report = Report.load(str(source))
@@ -125,12 +127,38 @@ def gate(context: click.Context, /, source: str | None, **params: Any) -> int:
         report, verdict = look.report, look.verdict
     else:
         report = _run(params, _study(context, source, params, settings, found))
-        write_report(report, params["out"], charts=params["charts"])
         verdict = judge(report, settings, report if begins else baseline)
+    _print(verdict, params)
+    writers = _writers(verdict, params, found.path)
     if params["update_baseline"]:
-        _update_baseline(report, verdict, settings)
-    _give_out(verdict, params, found.path)
-    return verdict.exit_code
+        writers.insert(0, lambda: _update_baseline(report, verdict, settings))
+    if not _is_report(source):
+        writers.insert(0, lambda: write_report(report, params["out"], charts=params["charts"]))
+    failed = [each for each in map(_failure, writers) if each]
+    for each in failed:
+        click.echo(f"error: {each}", err=True)
+    return RobustcheckError.exit_code if failed and verdict.outcome != "fail" else verdict.exit_code
+
+
+for option in gate.params:
+    if isinstance(option, click.Option) and option.name == "as_json":
+        option.help = "Print the verdict as JSON, and nothing else."
+
+
+def _baseline(path: Path | None, *, quiet: bool) -> Report | None:
+    """The baseline; None where there is none yet, which is said unless `quiet`."""
+    from robustcheck.reporting.report import Report
+
+    if path is None:
+        return None
+    if not path.exists():
+        if not quiet:
+            click.echo(f"note: the baseline {path} is not there yet; begin one with --update-baseline", err=True)
+        return None
+    try:
+        return Report.load(path)
+    except ReportError as error:
+        raise ReportError(f"baseline {error}; delete it and run gate --update-baseline") from error
 
 
 def _is_report(source: str | None) -> bool:
@@ -192,11 +220,10 @@ def _refuse_beside(context: click.Context, what: str, allowed: set[str]) -> None
 def _drawn_until_decided(
     study: Study, params: dict[str, Any], settings: GateSettings, baseline: Report | None, *, begins: bool
 ) -> Look:
-    """Take looks; the last one's report goes to --out."""
+    """Take looks; the last one counts."""
     from robustcheck.gate.running import until_decided
-    from robustcheck.reporting.files import write_report
 
-    look = until_decided(
+    return until_decided(
         study,
         settings,
         baseline,
@@ -205,8 +232,6 @@ def _drawn_until_decided(
         max_seconds=params["max_time"],
         on_look=lambda look: None if params["quiet"] else _say_look(look),
     )
-    write_report(look.report, params["out"], charts=params["charts"])
-    return look
 
 
 def _run(params: Mapping[str, Any], study: Study) -> Report:
@@ -239,29 +264,59 @@ def _update_baseline(report: Report, verdict: Verdict, settings: GateSettings) -
     click.echo(f"baseline: {settings.baseline} is now this report", err=True)
 
 
-def _give_out(verdict: Verdict, params: Mapping[str, Any], config: Path | None) -> None:
-    """Write and print what was asked for; `config` is the file that states the checks."""
+def _print(verdict: Verdict, params: Mapping[str, Any]) -> None:
+    """Print the verdict, and GitHub's annotations where they were asked for."""
     from rich.console import Console
 
-    from robustcheck.gate import document, github, junit, openmetrics, sarif
+    from robustcheck.gate import document, github
     from robustcheck.gate.terminal import print_verdict
+
+    with _reader_may_leave():
+        if params["as_json"]:
+            click.echo(document.to_json(verdict), nl=False)
+        else:
+            print_verdict(verdict, Console())
+        if params["github"]:
+            # GitHub reads annotations from both streams; JSON has standard output for itself.
+            click.echo(github.annotations(verdict), nl=False, err=params["as_json"])
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """Go on where nobody reads what is printed, as in a pipe to `head`: the exit code still says what came out."""
+    try:
+        yield
+    except (BrokenPipeError, SystemExit):  # rich makes the second of the first
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _writers(verdict: Verdict, params: Mapping[str, Any], config: Path | None) -> list[Callable[[], object]]:
+    """What writes each file that was asked for; `config` is the file that states the checks."""
+    from robustcheck.gate import github, junit, openmetrics, sarif
     from robustcheck.reporting.files import write
 
-    if params["junit"] is not None:
-        write(params["junit"], junit.to_junit(verdict).encode())
-    if params["sarif"] is not None:
-        write(params["sarif"], sarif.to_sarif(verdict, None if config is None else str(config)).encode())
-    if params["metrics"] is not None:
-        write(params["metrics"], openmetrics.to_openmetrics(verdict).encode())
-    if params["github"]:
-        # GitHub reads annotations from both streams; JSON has standard output for itself.
-        click.echo(github.annotations(verdict), nl=False, err=params["as_json"])
-        if "GITHUB_STEP_SUMMARY" in os.environ:
-            _append(Path(os.environ["GITHUB_STEP_SUMMARY"]), github.step_summary(verdict))
-    if params["as_json"]:
-        click.echo(document.to_json(verdict), nl=False)
-    else:
-        print_verdict(verdict, Console())
+    texts = {
+        "junit": junit.to_junit(verdict),
+        "sarif": sarif.to_sarif(verdict, None if config is None else str(config)),
+        "metrics": openmetrics.to_openmetrics(verdict),
+    }
+    writers: list[Callable[[], object]] = [
+        partial(write, params[name], text.encode()) for name, text in texts.items() if params[name] is not None
+    ]
+    if params["github"] and "GITHUB_STEP_SUMMARY" in os.environ:
+        writers.append(partial(_append, Path(os.environ["GITHUB_STEP_SUMMARY"]), github.step_summary(verdict)))
+    return writers
+
+
+def _failure(write: Callable[[], object]) -> ReportError | None:
+    """What went wrong with one file, so that the others are written."""
+    try:
+        write()
+    except ReportError as error:
+        return error
+    return None
 
 
 def _append(path: Path, text: str) -> None:

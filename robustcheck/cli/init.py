@@ -80,15 +80,22 @@ jobs:
     runs-on: ubuntu-latest
     timeout-minutes: 60
     env:
-      # What pip installs: a version (robustcheck==0.1.0), a wheel, or git+https://…
-      ROBUSTCHECK: robustcheck
+      # What pip installs: your source of robustcheck at a tag or commit, or a wheel. The robustcheck on PyPI is another
+      # project's.
+      ROBUSTCHECK: git+https://github.com/OWNER/robustcheck@VERSION
     steps:
       - uses: actions/checkout@v5
       - uses: actions/setup-python@v6
         with:
           python-version: "3.11"
       - name: Install
-        run: python -m pip install "$ROBUSTCHECK"
+        run: |
+          case "$ROBUSTCHECK" in
+            *OWNER*|*@VERSION*)
+              echo "::error::ROBUSTCHECK: expected your source, got $ROBUSTCHECK; edit .github/workflows/robustness.yml"
+              exit 1 ;;
+          esac
+          python -m pip install "$ROBUSTCHECK"
       - name: Gate
         run: >-
           robustcheck gate --github
@@ -111,9 +118,16 @@ _GITLAB = """\
 robustness:
   image: python:3.11
   variables:
-    # What pip installs: a version (robustcheck==0.1.0), a wheel, or git+https://…
-    ROBUSTCHECK: robustcheck
+    # What pip installs: your source of robustcheck at a tag or commit, or a wheel. The robustcheck on PyPI is another
+    # project's.
+    ROBUSTCHECK: git+https://github.com/OWNER/robustcheck@VERSION
   script:
+    - |
+      case "$ROBUSTCHECK" in
+        *OWNER*|*@VERSION*)
+          echo "ROBUSTCHECK: expected your source, got $ROBUSTCHECK; edit .gitlab/robustness.yml" >&2
+          exit 1 ;;
+      esac
     - python -m pip install "$ROBUSTCHECK"
     - robustcheck gate --junit robustcheck-gate/junit.xml --metrics robustcheck-gate/metrics.txt
   # A gate that could not decide (exit code 4) stops the pipeline; with these two lines it only warns.
@@ -129,6 +143,7 @@ robustness:
 """
 
 SETTINGS_FILE = Path("robustcheck.toml")
+PYPROJECT_FILE = Path("pyproject.toml")
 GITHUB_FILE = Path(".github/workflows/robustness.yml")
 GITLAB_FILE = Path(".gitlab/robustness.yml")
 
@@ -143,6 +158,8 @@ GITLAB_FILE = Path(".gitlab/robustness.yml")
 def init(model: str, data: str | None, github: bool, gitlab: bool, force: bool, as_json: bool) -> None:
     """Write a commented robustcheck.toml for MODEL into this folder; without MODEL, one that runs as it is.
 
+    Beside a workflow, settings that are there are kept.
+
     \b
     Examples:
       robustcheck init
@@ -155,9 +172,14 @@ def init(model: str, data: str | None, github: bool, gitlab: bool, force: bool, 
 
     chosen = {"data": _data(model, data), "model": model}
     lines = {name: tomli_w.dumps({"spec": spec}).strip() for name, spec in chosen.items()}
-    files = {SETTINGS_FILE: _SETTINGS.format(**lines)}
-    files |= {GITHUB_FILE: _GITHUB} if github else {}
-    files |= {GITLAB_FILE: _GITLAB} if gitlab else {}
+    workflows = ({GITHUB_FILE: _GITHUB} if github else {}) | ({GITLAB_FILE: _GITLAB} if gitlab else {})
+    kept = _kept(force) if workflows else None
+    if not workflows and _states_a_gate(PYPROJECT_FILE) and not SETTINGS_FILE.exists():
+        raise UsageError(
+            f"expected no gate here, got the one in {PYPROJECT_FILE}, which a {SETTINGS_FILE} would replace; edit "
+            f"[tool.robustcheck] in {PYPROJECT_FILE}, or take it out"
+        )
+    files = ({} if kept else {SETTINGS_FILE: _SETTINGS.format(**lines)}) | workflows
     there = [str(path) for path in files if path.exists()]
     if there and not force:
         raise UsageError(
@@ -169,9 +191,29 @@ def init(model: str, data: str | None, github: bool, gitlab: bool, force: bool, 
         click.echo(json.dumps({"written": [path.as_posix() for path in files]}, indent=2))
         return
     click.echo("wrote " + ", ".join(map(str, files)))
+    if kept:
+        click.echo(f"kept the settings in {kept}")
     if gitlab:
         click.echo(f"GitLab runs it once .gitlab-ci.yml says:\ninclude:\n  - local: {GITLAB_FILE.as_posix()}")
-    click.echo("edit the checks, then run: robustcheck gate")
+    sources = "".join(f", and ROBUSTCHECK in {path} (your source of robustcheck)" for path in workflows)
+    click.echo(f"edit the checks{sources}, then run: robustcheck gate")
+
+
+def _kept(force: bool) -> Path | None:
+    """The file whose settings stay as they are."""
+    if SETTINGS_FILE.exists():
+        return None if force else SETTINGS_FILE
+    return PYPROJECT_FILE if _states_a_gate(PYPROJECT_FILE) else None
+
+
+def _states_a_gate(path: Path) -> bool:
+    """Whether a file is there that `robustcheck gate` would read."""
+    if not path.exists():
+        return False
+    from robustcheck.gate.settings import load_gate
+
+    found = load_gate(path)
+    return found.settings is not None or found.study is not None
 
 
 def _data(model: str, given: str | None) -> str:

@@ -45,7 +45,7 @@ def cli() -> None:
       robustcheck sensors ep --bits 4 --ep 0.5             the noise behind an error probability
 
     Exit codes: 0 done or passed, 1 a gate failed, 2 usage (what was typed), 3 could not run, 4 a gate is not decided,
-    130 interrupted, 141 nobody read on.
+    130 interrupted, 141 a closed pipe.
     """
 
 

@@ -125,7 +125,44 @@ def recommend(model: str, **params: Any) -> int:
         return 0
     _print(made.recommendation)
     click.echo("wrote " + ", ".join(str(path) for path in made.files if path.parent == params["out"]))
+    if made.recommendation.delivered is not None:
+        file = params["out"] / made.recommendation.delivered.files[0]
+        click.echo(f"to audit it: {_audit_command(click.get_current_context(), study, file)}")
     return 0
+
+
+def _audit_command(context: click.Context, study: Study, file: Path) -> str:
+    """The command that audits a delivered file on the data, behind the sensor and at the points of this one."""
+    from robustcheck.cli.audit import audit
+
+    model = study.models[0].spec
+    # The recipe of a network that a user's code makes does not import that code by itself.
+    by_code = file.suffix == ".toml" and ":" in model and model.partition(":")[0] not in ("torchvision", "timm")
+    words = ["robustcheck", "audit", *([model, "--weights", str(file)] if by_code else [str(file)])]
+    words += ["--data", study.data.spec]
+    if context.params["range"] is None and context.params["train"] == "scratch":
+        words += ["--range", "unit"]
+    left_out = {"model", "weights", "data", "device", "jobs", "out", "charts", "save_study", "as_json", "quiet"}
+    names = {parameter.name for parameter in audit.params} - left_out
+    for parameter in context.command.params:
+        typed = context.get_parameter_source(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE
+        if typed and parameter.name in names and isinstance(parameter, click.Option):
+            words += _as_typed(parameter, context.params[parameter.name])
+    return shlex.join(words)
+
+
+def _as_typed(option: click.Option, value: Any) -> list[str]:
+    """The words that give an option this value."""
+    name = option.opts[-1]
+    if option.is_flag:
+        return [name]
+    if isinstance(value, dict):
+        return [word for key, each in value.items() for word in (name, f"{key}={each!r}")]
+    if option.multiple:
+        return [word for each in value for word in (name, str(each))]
+    if isinstance(value, tuple):
+        return [name, ("x" if option.name in ("resize", "crop") else ",").join(map(str, value))]
+    return [name, str(value)]
 
 
 def _study(model: str, params: dict[str, Any]) -> Study:
@@ -204,5 +241,5 @@ def _print(found: Recommendation) -> None:
     console.print()
     console.print(grid)
     console.print()
-    for sentence in race_sentences(found):
+    for sentence in (*options.notes, *race_sentences(found)):
         console.print(Padding(Text(plain(sentence)), (0, 0, 0, 2)))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from robustcheck.errors import InvalidValueError, UnknownNameError
+from robustcheck.errors import InvalidValueError, UnknownNameError, UsageError
 
 Rule = Literal["accuracy", "area", "drop", "regression", "samples", "draws", "seeds"]
 RULES: tuple[Rule, ...] = get_args(Rule)
@@ -90,8 +90,8 @@ def parse_check(text: str) -> Check:
 
     `accuracy@POINT >= X`, `area >= X`, `drop@POINT <= X`, `regression@POINT <= X`, `regression@area <= X`,
     `samples >= N`, `draws >= N` or `seeds >= N`. POINT is `ep=0.5`, `exposure=0.1`, `exposure=50 lx`, `signal=0.3`,
-    `clean` or `quantised`; X is a fraction such as `0.9` or a percentage such as `90 %`. All is `100 %`, as `1` may be a
-    forgotten percent sign, and what every report passes (an accuracy of 0, a drop of 100 %) is refused.
+    `clean` or `quantised`; X is a fraction such as `0.9` or a percentage such as `90 %`. All is `100 %`, as `1` may
+    be a forgotten percent sign, and what every report passes (an accuracy of 0, a drop of 100 %) is refused.
 
     Raises:
         UsageError: the text says something else.
@@ -190,12 +190,12 @@ def _threshold(rule: Rule, written: str, text: str) -> float:
         value = round(value / 100, 12)  # so that 70 % and 0.7 are the same check
     if rule in _ASKS_FOR_LESS:
         if value is None or not 0 <= value < 1:
-            expected = "a fraction below 1, or a percentage below 100 %"
+            expected = "a fraction from 0 to 1 (not 1 itself), or a percentage below 100 %"
             raise _refused(text, expected, rule, _as_percentage(text, written, below=100))
     elif written == "1":
         raise _refused(text, "a percentage where all is asked for", rule, f"write {text.strip()[:-1] + '100 %'!r}")
     elif value is None or not 0 < value <= 1:
-        expected = "a fraction above 0, or a percentage of at most 100 %"
+        expected = "a fraction from 0 to 1 (not 0 itself), or a percentage of at most 100 %"
         raise _refused(text, expected, rule, _as_percentage(text, written, below=100.5))
     return value
 

@@ -150,7 +150,8 @@ def model_file(spec: str) -> str | None:
 
 
 def _inside(path: str) -> str | None:
-    relative = Path(os.path.relpath(plain(path)))
+    """The path from the repository's root, which in GitHub's jobs need not be the working folder."""
+    relative = Path(os.path.relpath(plain(path), os.environ.get("GITHUB_WORKSPACE", ".")))
     return None if ".." in relative.parts else relative.as_posix()
 
 

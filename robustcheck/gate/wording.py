@@ -143,7 +143,10 @@ def of_no_report(check: Check, subject: Subject, what: str, name: str = "") -> T
     """Of what a filter, a regression or an empty report lacks."""
     baseline = "delete the baseline and run gate --update-baseline"
     said = {
-        "baseline": ("no baseline to compare with", "name its file with --baseline, and begin one with --update-baseline"),
+        "baseline": (
+            "no baseline to compare with",
+            "name its file with --baseline, and begin one with --update-baseline",
+        ),
         "baseline numerics": ("another version of robustcheck, of other numerics, measured the baseline", baseline),
         "baseline contestant": ("the baseline has not this model, activation and sensor, set alike", baseline),
         "baseline point": ("the baseline has not these operating points", baseline),

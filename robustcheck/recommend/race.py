@@ -235,7 +235,7 @@ def _margin(found: Look, survivors: Sequence[int], own: int) -> float | None:
     others = [index for index in survivors if index != own]
     if own not in survivors or not others:
         return None
-    # A margin belongs to a pair with the leader, either way round: where the own one leads, that of the next best is it.
+    # A margin is that of a pair with the leader, either way round; where the own one leads, the next best has it.
     return float(found.margin[others[0] if found.leader == own else own])
 
 

@@ -6,7 +6,6 @@ from robustcheck.recommend.document import ConsideredOption, Gain, MeasuredLaten
 from robustcheck.reporting.tables import Line, Table
 from robustcheck.reporting.wording import NONE, counted, listed, percent, points
 
-
 _STOPPED_NOTE = (
     "Stopped: after some seed it was behind the best one by more than its margin, and its later networks are the"
     " reference only. The margin is wider the more the difference varies from seed to seed, so that an activation that"
@@ -83,10 +82,7 @@ def _change(found: Recommendation) -> list[str]:
         sentences.append(f"{listed(tied)} cannot be told from {found.chosen} under noise.")
     sentences.append(_price(found))
     if found.delivered is not None:
-        sentences.append(
-            f"What to do: use {listed(found.delivered.files)}; patch.md lists every change, and robustcheck audit"
-            " tests the file like any other."
-        )
+        sentences.append(f"What to do: use {listed(found.delivered.files)}; patch.md lists every change.")
     return sentences
 
 
