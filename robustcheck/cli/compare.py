@@ -10,6 +10,7 @@ import click
 from robustcheck.cli.options import with_options
 from robustcheck.cli.study_options import (
     base_study,
+    optimiser_options,
     out_folder,
     run_and_report,
     states_a_study,
@@ -62,9 +63,7 @@ def _training_options(command: Any) -> Any:
             metavar="SHARE",
             help="Of a LIDAR: the same at this signal.",
         ),
-        click.option("--epochs", type=click.IntRange(1), default=30, show_default=True),
-        click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True),
-        click.option("--optimizer", type=click.Choice(["adam", "adamw", "sgd"]), default="adam", show_default=True),
+        *optimiser_options(),
         click.option("--schedule", type=click.Choice(["cosine", "constant"]), default="cosine", show_default=True),
         click.option("--weight-decay", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True),
         click.option(

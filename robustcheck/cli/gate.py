@@ -16,7 +16,7 @@ import click
 
 from robustcheck.cli.options import with_options
 from robustcheck.cli.sensor_options import DEFAULT_EPS
-from robustcheck.cli.study_options import base_study, report_of, states_a_study, study_options
+from robustcheck.cli.study_options import base_study, report_of, states_a_study, study_options, typed_options
 from robustcheck.errors import ReportError, RobustcheckError, UsageError
 
 if TYPE_CHECKING:
@@ -207,12 +207,7 @@ def _points_asked(params: Mapping[str, Any], settings: GateSettings) -> dict[str
 
 def _refuse_beside(context: click.Context, what: str, allowed: set[str]) -> None:
     """UsageError for typed options that what was given states already."""
-    typed = [
-        parameter.opts[-1]
-        for parameter in context.command.params
-        if parameter.name not in allowed
-        and context.get_parameter_source(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE
-    ]
+    typed = typed_options(context, but=allowed)
     if typed:
         raise UsageError(f"{what} states this already: expected no {', '.join(typed)} beside it; leave one of them out")
 

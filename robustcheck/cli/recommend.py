@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from robustcheck.cli.options import with_options
-from robustcheck.cli.study_options import base_study, out_folder, study_options
+from robustcheck.cli.study_options import base_study, optimiser_options, out_folder, study_options
 from robustcheck.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,9 +58,7 @@ def _race_options(command: Any) -> Any:
             show_default=True,
             help="Start from the weights given, or from new ones.",
         ),
-        click.option("--epochs", type=click.IntRange(1), default=30, show_default=True),
-        click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True),
-        click.option("--optimizer", type=click.Choice(["adam", "adamw", "sgd"]), default="adam", show_default=True),
+        *optimiser_options(),
         click.option(
             "--lr",
             "rates",

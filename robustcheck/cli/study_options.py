@@ -6,7 +6,7 @@ import itertools
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -60,6 +60,15 @@ def model_options(command: _Command) -> _Command:
         click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="Order of the network's input axes."),
         click.option("--channel-order", type=click.Choice(["RGB", "BGR"]), help="Order of the network's channels."),
         click.option("--classes", metavar="FILE", help="Class names of the data, one a line, in label order."),
+    )
+
+
+def optimiser_options() -> tuple[Callable[[Any], Any], ...]:
+    """How long and by what a network is trained."""
+    return (
+        click.option("--epochs", type=click.IntRange(1), default=30, show_default=True),
+        click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True),
+        click.option("--optimizer", type=click.Choice(["adam", "adamw", "sgd"]), default="adam", show_default=True),
     )
 
 
@@ -172,17 +181,22 @@ def states_a_study(model: str) -> bool:
         return True
 
 
+def typed_options(context: click.Context, *, but: Container[str]) -> list[str]:
+    """The options that were typed, but for those of these names."""
+    return [
+        parameter.opts[-1]
+        for parameter in context.command.params
+        if str(parameter.name) not in but
+        and context.get_parameter_source(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE
+    ]
+
+
 def study_file(context: click.Context, path: str) -> Study:
     """The study of a file; options that state a study are refused beside it."""
     from robustcheck.study.plan import Study
 
     allowed = {"model", "device", "jobs", "out", "charts", "save_study", "as_json", "quiet", "download"}
-    typed = [
-        parameter.opts[-1]
-        for parameter in context.command.params
-        if parameter.name not in allowed
-        and context.get_parameter_source(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE
-    ]
+    typed = typed_options(context, but=allowed)
     if typed:
         raise UsageError(
             f"{path} states the whole study: expected no option that states one beside it, got "
