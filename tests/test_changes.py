@@ -166,6 +166,15 @@ def test_networks_that_are_the_same_are_unchanged_and_cost_nothing(outcome_repor
     assert {each.mark for each in compare_reports(before, other).changes} == {"within noise"}
 
 
+def test_one_network_of_two_that_is_the_same_is_no_reason_to_look_away(outcome_report):
+    before = outcome_report({0.5: [right(0), right(0)]})
+    after = outcome_report({0.5: [right(0), right(80)]})
+    (found,) = compare_reports(before, after).changes
+    assert found.mark != "unchanged"
+    assert found.difference == pytest.approx(-0.2)
+    assert found.lower < -0.2 < found.upper
+
+
 def test_an_untrained_network_is_known_by_its_model(outcome_report):
     def untrained(cell, sha256="cd" * 32):
         report = outcome_report({0.5: [right(20)]}, cell=cell)
