@@ -283,15 +283,21 @@ def test_a_candidate_that_fails_leaves_the_race(tmp_path, monkeypatch):
 
 
 def test_the_race_ends_where_only_the_model_s_own_is_left(tmp_path, monkeypatch):
-    def look(accuracy, running, **_):
+    told = {}
+
+    def look(accuracy, running, **how):
+        told.update(how)
         ones = np.ones(accuracy.shape[1])
         return race.Look(np.intp(0), ones, 0 * ones, running & (np.arange(accuracy.shape[1]) > 0))
 
     monkeypatch.setattr(race, "look", look)
     grid = study("digits-convnet", mode="finetune", seeds=5, epochs=1, samples=160, learning_rates=[1e-4])
-    found = recommend(grid, tmp_path, named=["elu"]).recommendation
+    found = recommend(grid, tmp_path, named=["elu"], alpha=0.2).recommendation
     assert (found.verdict, found.race.seeds) == ("tie", 2)
     assert found.race.survivors == ("relu",)
+    # The race is judged at the rate asked for, by the validation samples behind each accuracy.
+    validation = len(load_data("digits", max_samples=160).validation)
+    assert (told["alpha"], told["samples"], found.race.alpha) == (0.2, validation, 0.2)
 
 
 def test_refused_studies(tmp_path):
