@@ -40,7 +40,7 @@ def _race_options(command: Any) -> Any:
         click.option(
             "--seeds",
             type=click.IntRange(2),
-            default=5,
+            default=8,
             show_default=True,
             help="Trained networks of each candidate that goes all the way.",
         ),
@@ -88,7 +88,7 @@ def recommend(model: str, **params: Any) -> int:
     \b
     Examples:
       robustcheck recommend digits-convnet --sensor adc-4bit --ep 0.5
-      robustcheck recommend net.onnx --data folder:photos --sensor adc-3bit --ep 0.5 --ep 0.8 --seeds 8
+      robustcheck recommend net.onnx --data folder:photos --sensor adc-3bit --ep 0.5 --ep 0.8 --seeds 12
       robustcheck recommend digits-convnet --ep 0.5 -a gelu -a silu -a prelu --epochs 10 -o swap
       robustcheck recommend my_package.net:build --weights net.safetensors --data npz:data.npz --target onnx
     """
