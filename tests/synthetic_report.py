@@ -34,6 +34,12 @@ def packed(array: np.ndarray) -> str:
     return base64.b64encode(zlib.compress(array.tobytes())).decode()
 
 
+def unpacked(found, samples):
+    """Which samples were right, (draws, samples), as the schema of `Predictions.correct` says."""
+    bits = np.unpackbits(np.frombuffer(zlib.decompress(base64.b64decode(found.correct)), np.uint8))
+    return bits[: found.draws * samples].astype(bool).reshape(found.draws, samples)
+
+
 @lru_cache
 def tukey(k: int, df: int) -> float:
     return float(studentized_range.ppf(0.95, k, df))

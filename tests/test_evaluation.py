@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from synthetic_report import unpacked
 from torch import nn
 
 from robustcheck import Study, channel, evaluate, load_data, load_model, run_study
@@ -13,7 +14,6 @@ from robustcheck.analysis.intervals import sample_interval
 from robustcheck.cli.main import main
 from robustcheck.data.datasets import Split
 from robustcheck.errors import InvalidValueError, UsageError
-from robustcheck.reporting.build import unpack_correct
 from robustcheck.sensing.analog import NoisyNetwork
 from robustcheck.sensing.channel import Channel
 from robustcheck.sensing.random import torch_seed
@@ -239,9 +239,7 @@ def test_a_report_counts_networks_alike_whatever_their_draws(precise):
     counts = {each.draws for each in packed.values()}
     assert len(counts) > 1, "networks with unequal draws are what this is about"
     for row in point.comparison.rows:
-        correct = [
-            unpack_correct(packed[cell].correct, packed[cell].draws, samples) for cell in cells_of[row.activation]
-        ]
+        correct = [unpacked(packed[cell], samples) for cell in cells_of[row.activation]]
         assert row.precision.draws == tuple(map(len, correct))
         assert row.per_seed == tuple(each.mean() for each in correct)
         assert row.accuracy == pytest.approx(np.mean([each.mean() for each in correct]))

@@ -14,11 +14,11 @@ import time
 import numpy as np
 import pytest
 from scipy import stats
+from synthetic_report import unpacked
 from torch import nn
 
 from robustcheck import Report, Study, load_data, run_study
 from robustcheck.errors import ModelError, UsageError
-from robustcheck.reporting.build import unpack_correct
 from robustcheck.study import runner
 from robustcheck.study.cells import TUNING_SEED, contestants, load_study, ranking_cells, tuning_cells
 from robustcheck.study.runner import above_chance
@@ -154,7 +154,7 @@ def test_the_report_counts_what_the_store_holds(undisturbed):
             (row,) = [r for r in point.comparison.rows if r.activation == cell.contestant.activation]
             assert row.per_seed[cell.seed] == pytest.approx(correct.mean(), abs=1e-12)
             (packed,) = [p for p in report.predictions if p.cell == loaded.hash(cell) and p.point == f"ep={ep}"]
-            assert np.array_equal(unpack_correct(packed.correct, packed.draws, len(labels)), correct)
+            assert np.array_equal(unpacked(packed, len(labels)), correct)
 
 
 def test_the_current_activation_takes_part_and_every_rate_is_tried_for_everyone(undisturbed):

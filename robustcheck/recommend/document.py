@@ -134,12 +134,3 @@ class Recommendation(_Record):
     def option(self, activation: str) -> ConsideredOption:
         """The option with this activation."""
         return next(each for each in self.options if each.activation == activation)
-
-
-def recommendation_schema() -> dict[str, object]:
-    """The JSON Schema of a recommendation, version 1.
-
-    >>> recommendation_schema()["title"]
-    'Recommendation'
-    """
-    return Recommendation.model_json_schema()

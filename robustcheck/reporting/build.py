@@ -128,16 +128,6 @@ def build_report(outcome: Outcome, store: Store, provenance: dict[str, Any]) -> 
     )
 
 
-def unpack_correct(packed: str, draws: int, samples: int) -> Bools:
-    """Which samples were right, (draws, samples) bool, from `Predictions.correct`.
-
-    >>> unpack_correct(_pack_bits(np.array([[True, False, True]])), 1, 3)
-    array([[ True, False,  True]])
-    """
-    raw = zlib.decompressobj().decompress(base64.b64decode(packed, validate=True), draws * samples // 8 + 1)
-    return np.unpackbits(np.frombuffer(raw, np.uint8), count=draws * samples).astype(np.bool_).reshape(draws, samples)
-
-
 def _pack_bits(correct: Bools) -> str:
     return _pack(np.packbits(correct).tobytes())
 

@@ -41,23 +41,27 @@ def confusions(loaded: LoadedStudy, store: Store, cells: Sequence[Cell]) -> Iter
     """
     labels, classes = loaded.data.test.labels.numpy(), len(loaded.data.classes)
     for (model, sensor, spec), mine in _by_contestant(cells).items():
-        matrices: dict[str, Counts] = {}
+        at: dict[str, list[Cell]] = {}
         for cell in mine:
             for name, point in points(cell.contestant).items():
                 if point is not None and point.noisy:
-                    predicted = store.prediction(loaded.hash(cell), name).predicted
-                    found = confusion_matrix(labels, predicted, classes)
-                    matrices[name] = matrices.get(name, np.zeros_like(found)) + found
-        if matrices:
-            worst = min(matrices, key=lambda name: float(np.trace(matrices[name]) / matrices[name].sum()))
-            yield doc.Confusion(
-                model=model_key(loaded, model),
-                sensor=loaded.sensors[sensor].key,
-                activation=spec or "as is",
-                point=worst,
-                predictions=int(matrices[worst].sum()),
-                entries=_entries(matrices[worst]),
-            )
+                    at.setdefault(name, []).append(cell)
+        if not at:
+            continue
+
+        def predicted(name: str, at: dict[str, list[Cell]] = at) -> NDArray[np.int32]:
+            return np.concatenate([store.prediction(loaded.hash(cell), name).predicted for cell in at[name]])
+
+        worst = min(at, key=lambda name: float((predicted(name) == labels).mean()))
+        matrix = confusion_matrix(labels, predicted(worst), classes)
+        yield doc.Confusion(
+            model=model_key(loaded, model),
+            sensor=loaded.sensors[sensor].key,
+            activation=spec or "as is",
+            point=worst,
+            predictions=int(matrix.sum()),
+            entries=_entries(matrix),
+        )
 
 
 def confusion_matrix(labels: NDArray[np.int64], predicted: NDArray[np.int32], classes: int) -> Counts:
