@@ -20,7 +20,7 @@ from robustcheck.errors import ModelError, RobustcheckError, UsageError
 from robustcheck.networks.architectures import build
 from robustcheck.networks.surgery import current_activation, find_sites
 from robustcheck.recommend import produce, race
-from robustcheck.recommend.document import Recommendation, recommendation_schema
+from robustcheck.recommend.document import Recommendation
 from robustcheck.recommend.latency import Latencies
 from robustcheck.recommend.produce import recommend
 from robustcheck.sensing.channel import channel
@@ -171,7 +171,7 @@ def test_the_documents(changed):
     found = made.recommendation
     document = json.loads((out / "recommendation.json").read_text())
     assert Recommendation.model_validate(document) == found
-    assert set(document) == set(recommendation_schema()["properties"])
+    assert set(document) == set(Recommendation.model_fields)
     text = (out / "recommendation.md").read_text()
     assert text.startswith("# ")
     assert found.chosen in text
