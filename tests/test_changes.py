@@ -325,7 +325,11 @@ def test_draws_that_samples_share_are_clusters(outcome_report):
     ]
     part = t.ppf(0.975, 2) * np.std([7, 17, 27], ddof=1) / 200 / 3**0.5
     for each in wide:
-        assert each.difference - each.lower == pytest.approx(np.hypot(narrow.difference - narrow.lower, part))
+        assert each.upper - each.difference == pytest.approx(
+            np.hypot(narrow.upper - narrow.difference, part), rel=0.001
+        )
+        # More may be lost than Student's t has it: what is lost is near 0, where it spreads unevenly.
+        assert each.difference - each.lower > np.hypot(narrow.difference - narrow.lower, part)
 
 
 def inside(report):

@@ -12,7 +12,7 @@ from sklearn.metrics import confusion_matrix as reference_matrix
 from robustcheck.analysis.intervals import sample_interval
 from robustcheck.errors import InvalidValueError, UsageError
 from robustcheck.networks.loading import load_model
-from robustcheck.reporting.evidence import _entries, confusion_matrix
+from robustcheck.reporting.evidence import _entries, _png, confusion_matrix
 from robustcheck.reporting.evidence_tables import costs
 from robustcheck.reporting.produce import run_study
 from robustcheck.reporting.report import Report
@@ -62,6 +62,22 @@ def test_of_many_classes_only_the_mistakes_are_kept():
     entries = _entries(matrix)
     assert len(entries) == 1024
     assert all(true != taken for true, taken, _ in entries)
+
+
+@pytest.mark.parametrize(("classes", "right"), [(32, 32), (33, 0)])
+def test_of_up_to_32_classes_what_is_right_is_kept_too(classes, right):
+    entries = _entries(np.ones((classes, classes), dtype=int))
+    assert len(entries) == 1024
+    assert sum(true == taken for true, taken, _ in entries) == right
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_a_picture_is_the_middle_and_of_other_than_three_channels_the_first(channels):
+    image = torch.arange(channels * 100 * 80).reshape(channels, 100, 80).remainder(251) / 255
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(_png(image)))))
+    middle = (image[:, 18:82, 8:72] * 255).round().to(torch.uint8).numpy()
+    expected = middle.transpose(1, 2, 0) if channels == 3 else middle[0]
+    assert (pixels == expected).all()
 
 
 def test_the_confusion_is_that_of_the_least_accurate_point(audit, data):

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from robustcheck.analysis.bounds import combined
+from robustcheck.analysis.bounds import Scores, combined
 from robustcheck.cli.main import main
 from robustcheck.errors import FileFormatError, ReportError, UsageError
 from robustcheck.gate.checks import RULES, parse_check, points_named
 from robustcheck.gate.judge import Open, decide, findings, judge
 from robustcheck.gate.settings import GateSettings, load_gate, settings_of
 from robustcheck.gate.verdict import Judgement, Subject, Verdict
-from robustcheck.reporting.outcomes import Estimate
+from robustcheck.gate.wording import decided
+from robustcheck.reporting.outcomes import Contestant, Estimate, Measure, Outcomes, difference
 from robustcheck.reporting.report import Report
 
 SAMPLES = 400
@@ -224,8 +225,8 @@ def test_a_file_without_a_gate_is_passed_over(tmp_path: Path) -> None:
     [
         ('[gate]\nalpha = 0.1\nchecks = ["draws >= 5",\n "foo >= 1"]\n', 3, "number 2: unknown check 'foo'"),
         ('[gate]\nchecks = ["draws >= 5"]\nalpa = 0.1\n', 3, "did you mean 'alpha'"),
-        ('[gate]\nchecks = ["draws >= 5"]\nalpha = 0.5\n', 3, "less than 0.5"),
-        ("[gate]\nchecks = []\n", 2, "at least 1"),
+        ('[gate]\nchecks = ["draws >= 5"]\nalpha = 0.5\n', 3, "below 0.5"),
+        ("[gate]\nchecks = []\n", 2, "1 to 200 values"),
         ('[gate]\nchecks = ["draws >= 5"]\ninconclusive = "maybe"\n', 3, "'inconclusive', 'pass' or 'fail'"),
         ('[gates]\nchecks = ["draws >= 5"]\n', 1, "did you mean 'gate'"),
         ('[gate]\nchecks = ["draws >= 5"]\n[study]\nkind = "audit"\n', 3, "models"),
@@ -258,6 +259,9 @@ def test_the_bounds_of_one_draw_are_those_of_clopper_and_pearson(a_report: Build
     assert found.lower == pytest.approx(test.proportion_ci(1 - 2 * 0.1, method="exact").low)
     # Two judgements have bounds, so that each may fail at half of alpha.
     assert found.upper == pytest.approx(test.proportion_ci(1 - 2 * 0.1 / 2, method="exact").high)
+    # A count has none, and takes no part of it.
+    counted = judge(report, GateSettings(checks=("accuracy@ep=0.5 >= 0.9", "samples >= 1"), alpha=0.1))
+    assert counted.judgements[0].upper == pytest.approx(test.proportion_ci(1 - 2 * 0.1, method="exact").high)
     assert judge(report, settings, alpha=0.02).judgements[0].lower == pytest.approx(
         test.proportion_ci(1 - 2 * 0.02, method="exact").low
     )
@@ -319,6 +323,10 @@ def test_a_bound_at_the_threshold_clears_it(a_report: Build) -> None:
         near = getattr(decide(Open(asked, Subject(), estimate), 0.05, 1).judgement, bound)
         found = decide(Open(replace(asked, threshold=near), Subject(), estimate), 0.05, 1).judgement
         assert (getattr(found, bound), found.outcome) == (near, "pass")
+        other = "upper" if bound == "lower" else "lower"
+        far = getattr(decide(Open(asked, Subject(), estimate), 0.05, 1).judgement, other)
+        found = decide(Open(replace(asked, threshold=far), Subject(), estimate), 0.05, 1).judgement
+        assert (getattr(found, other), found.outcome) == (far, "inconclusive")
 
 
 def test_networks_are_the_unit(a_report: Build) -> None:
@@ -360,6 +368,24 @@ def test_what_is_open_names_what_would_decide_it(a_report: Build) -> None:
     assert not any(each.draws_may_decide for each in decided)
 
 
+def test_draws_may_decide_where_they_may_move_the_value_past_what_stays() -> None:
+    share = wrong(0.1)[0] * 1.0
+    measured = Estimate((Scores(share, np.ones(4), np.ones(4), 0.3 * share.var() / SAMPLES),))
+    margin = measured.margin("below", 0.05)
+    assert margin.chance < margin.samples < margin.chance + 0.012
+    for asked, may in ((0.888, True), (0.899, False)):
+        check = parse_check(f"accuracy@ep=0.5 >= {asked}")
+        assert decide(Open(check, Subject(), measured), 0.05, 1).draws_may_decide is may
+
+
+def test_one_draw_of_a_baseline_is_no_less_unknown(a_report: Build) -> None:
+    before, after = a_report({0.5: [wrong(0.1, draws=1)]}, cell="b"), a_report({0.5: [wrong(0.1)]}, ids=5)
+    (found,) = findings(after, GateSettings(checks=("regression@ep=0.5 <= 0.02",)), before, alpha=0.05)
+    assert found.judgement.outcome == "inconclusive"
+    assert found.draws_may_decide
+    assert found.judgement.remedy.startswith("take more noise draws (8, say)")
+
+
 @pytest.mark.parametrize(("asked", "side", "judged_at"), [(0.89, "low", 0.05), (0.91, "high", 0.05 / 2)])
 def test_the_remedy_is_for_the_bound_that_is_in_the_way(
     a_report: Build, asked: float, side: str, judged_at: float
@@ -377,6 +403,68 @@ def test_a_baseline_that_was_not_finished_is_an_error(a_report: Build) -> None:
     found = only(judge(a_report({0.5: [wrong(0.1)]}), settings, half))
     assert found.outcome == "error"
     assert "the baseline's own run was not finished" in found.sentence
+
+
+def test_a_baseline_whose_own_cells_failed_is_an_error(a_report: Build) -> None:
+    failure = {"cell": "x", "what": "digits-convnet on adc-3bit: rank relu, train EP 0.5, seed 2", "error": "lost"}
+    before = a_report({0.5: [wrong(0.1)]}, cell="b", failures=(failure,))
+    settings = GateSettings(checks=("regression@ep=0.5 <= 0.5",))
+    assert only(judge(a_report({0.5: [wrong(0.1)]}), settings, before)).outcome == "error"
+
+
+def test_a_baseline_is_of_the_same_points_sensor_and_model(a_report: Build) -> None:
+    report = a_report({0.5: [wrong(0.1)], 0.7: [wrong(0.2)]})
+    area = GateSettings(checks=("regression@area <= 0.5",))
+
+    def said(before: Report, now: Report = report) -> tuple[str, str]:
+        found = only(judge(now, area, before))
+        return found.outcome, found.sentence
+
+    other_points = a_report({0.5: [wrong(0.1)], 0.8: [wrong(0.2)]}, cell="b")
+    assert said(other_points)[0] == "missing"
+    assert "not these operating points" in said(other_points)[1]
+    (result,) = report.results
+    set_otherwise = result.sensor.model_copy(update={"profile_sha256": "0" * 64})
+    other_sensor = report.model_copy(update={"results": (result.model_copy(update={"sensor": set_otherwise}),)})
+    assert "not this model, activation and sensor" in said(other_sensor)[1]
+    several = report.model_copy(update={"models": (*report.models, report.models[0].model_copy(update={"key": "b"}))})
+    assert said(report, several)[0] == "pass"
+    named = {"results": (result.model_copy(update={"model": "b"}),)}
+    named["training"] = tuple(each.model_copy(update={"model": "b"}) for each in report.training)
+    assert "not this model, activation and sensor" in said(several, several.model_copy(update=named))[1]
+
+
+def test_other_data_with_the_same_sample_ids_are_other_samples(a_report: Build) -> None:
+    before, after = a_report({0.5: [wrong(0.1)]}, cell="b"), a_report({0.5: [wrong(0.12)]})
+    before = before.model_copy(update={"data": before.data.model_copy(update={"sha256": "0" * 64})})
+    found = only(judge(after, GateSettings(checks=("regression@ep=0.5 <= 0.5",)), before))
+    assert "on different test samples" in found.sentence
+
+
+def test_networks_of_other_seeds_are_not_paired(a_report: Build) -> None:
+    before, after = a_report({0.5: [wrong(0.1)] * 3}, cell="b"), a_report({0.5: [wrong(0.12)] * 2})
+    settings = GateSettings(checks=("regression@ep=0.5 <= 0.5",))
+    for one, other, loss in ((before, after, 0.02), (after, before, -0.02)):
+        found = only(judge(other, settings, one))
+        assert found.value == pytest.approx(loss)
+        assert found.upper - found.value > stats.norm.isf(0.05) * np.sqrt(2 * 0.1 * 0.9 / SAMPLES)
+
+
+def test_only_the_same_networks_behind_the_same_sensor_are_unchanged(a_report: Build) -> None:
+    report = a_report({0.5: [wrong(0.1)]})
+    settings = GateSettings(checks=("regression@ep=0.5 <= 0.5",))
+    other = report.models[0].model_copy(update={"sha256": "0" * 64})
+    found = only(judge(report, settings, report.model_copy(update={"models": (other,)})))
+    assert "same networks" not in found.sentence
+    assert found.upper > 0
+    (result,) = report.results
+    sensor = result.sensor.model_copy(update={"profile_sha256": "0" * 64})
+    here, there = (
+        Measure(Outcomes(report), Contestant(each, "relu"), {"ep=0.5": (1.0, True)})
+        for each in (result, result.model_copy(update={"sensor": sensor}))
+    )
+    assert difference(here, here) is None
+    assert difference(here, there) is not None
 
 
 def test_a_baseline_of_other_numerics_is_none(a_report: Build) -> None:
@@ -430,6 +518,69 @@ def test_a_partial_run_never_looks_complete(a_report: Build) -> None:
     assert "<b>lost\ufffd[2J" in found["accuracy", "gelu"].sentence
 
 
+@pytest.mark.parametrize(
+    ("what", "errors"),
+    [
+        ("rank gelu, train EP 0.5, seed 2", 2),  # as reports said before they named model and sensor
+        ("digits-convnet on adc-3bit: rank gelu, train EP 0.5, seed 2", 1),
+        ("digits-convnet on adc-3bit: tune gelu, train EP 0.5, seed 2, lr 0.1", 1),
+        ("other on adc-3bit: rank gelu, train EP 0.5, seed 2", 0),
+        ("digits-convnet on adc-3bit: rank gelu_tanh, train EP 0.5, seed 2", 0),
+    ],
+)
+def test_a_failure_is_that_of_its_model_and_sensor(a_report: Build, what: str, errors: int) -> None:
+    failure = {"cell": "x", "what": what, "error": "lost"}
+    report = a_report({0.5: [wrong(0.1)]}, activations=("gelu",), failures=(failure,))
+    (result,), (cell,) = report.results, report.training
+    other = result.model_copy(update={"sensor": result.sensor.model_copy(update={"key": "adc-9bit"})})
+    cells = (cell, cell.model_copy(update={"sensor": "adc-9bit"}))
+    report = report.model_copy(update={"results": (other, result), "training": cells})
+    found = judge(report, GateSettings(checks=("accuracy@ep=0.5 >= 0.1",))).judgements
+    assert [each.outcome for each in found] == [("pass", "error")[errors > 1], ("pass", "error")[errors > 0]]
+
+
+def test_what_networks_cannot_show_is_said(a_report: Build) -> None:
+    report = a_report({0.5: [wrong(0.09), wrong(0.1), wrong(0.11)]})
+    settings = GateSettings(checks=("accuracy@ep=0.5 >= 0.8", "accuracy@clean >= 0.5", "seeds >= 3"))
+    noisy, clean, seeds = judge(report, settings).judgements
+    assert noisy.sentence.endswith(
+        "% with 95 % confidence; 3 networks show no failure rarer than one in 3), at least 80 % asked for: pass."
+    )
+    assert "3 networks show no failure rarer than one in 3" in clean.sentence
+    assert "rarer" not in seeds.sentence
+    against = GateSettings(checks=("regression@ep=0.5 <= 0.5",))
+    before = a_report({0.5: [wrong(0.1)] * 3}, cell="b")
+    assert "3 networks show no failure rarer than one in 3" in only(judge(report, against, before)).sentence
+
+    def lost(report: Report, seeds: set[int]) -> Report:
+        cells = tuple(each.model_copy(update={"converged": each.seed not in seeds}) for each in report.training)
+        return report.model_copy(update={"training": cells})
+
+    said = judge(lost(report, {0, 2}), settings).judgements[0].sentence
+    assert "95 % confidence; 2 of 3 networks did not converge; 3 networks show" in said
+    said = only(judge(lost(report, {1}), against, before)).sentence
+    assert "; 1 of 3 networks did not converge; " in said
+    alone = lost(a_report({0.5: [wrong(0.1)]}), {0})
+    said = judge(alone, settings).judgements[0].sentence
+    assert said.endswith("confidence; 1 of 1 network did not converge), at least 80 % asked for: pass.")
+
+
+def test_draws_are_counted_where_they_are_fewest(a_report: Build) -> None:
+    report = a_report({0.3: [wrong(0.1, draws=6)] * 2, 0.5: [wrong(0.1, draws=9), wrong(0.1, draws=5)]})
+    found = judge(report, GateSettings(checks=("draws >= 5", "draws >= 6"))).judgements
+    assert [(each.value, each.outcome) for each in found] == [(5, "pass"), (5, "fail")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "outcome"), [("0.3", "pass"), ("0.30000000000000004", "pass"), ("0.300001", "missing")]
+)
+def test_a_point_is_the_same_but_for_the_last_bits(a_report: Build, asked: str, outcome: str) -> None:
+    settings = GateSettings(checks=(f"accuracy@ep={asked} >= 0.5",))
+    report = a_report({0.3: [wrong(0.1)]})
+    assert only(judge(report, settings)).outcome == outcome
+    assert only(judge(report, GateSettings(checks=("accuracy@signal=0.3 >= 0.5",)))).outcome == "missing"
+
+
 def test_a_report_that_contradicts_itself_is_refused(a_report: Build) -> None:
     report = a_report({0.5: [wrong(0.1)]})
     settings = GateSettings(checks=("accuracy@ep=0.5 >= 0.1",))
@@ -441,6 +592,13 @@ def test_a_report_that_contradicts_itself_is_refused(a_report: Build) -> None:
 
     with pytest.raises(ReportError, match="as its predictions have it"):
         judge(with_prediction(correct=packed(np.packbits(wrong(0.3)))), settings)
+    curve = a_report({0.5: [wrong(0.1)], 0.7: [wrong(0.2)]})
+    area = curve.results[0].area
+    (row,) = area.rows
+    area = area.model_copy(update={"rows": (row.model_copy(update={"accuracy": row.accuracy + 1e-5}),)})
+    curve = curve.model_copy(update={"results": (curve.results[0].model_copy(update={"area": area}),)})
+    with pytest.raises(ReportError, match="as its predictions have it"):
+        judge(curve, GateSettings(checks=("area >= 0.1",)))
     with pytest.raises(ReportError, match="packed bytes"):
         judge(with_prediction(correct=packed(np.packbits(wrong(0.1, draws=2)))), settings)
     with pytest.raises(ReportError, match="packed b"):
@@ -471,6 +629,31 @@ def test_a_report_that_contradicts_itself_is_refused(a_report: Build) -> None:
 )  # fmt: skip
 def test_a_judgement_is_one_sentence_with_both_numbers(a_report: Build, check: str, sentence: str) -> None:
     assert only(judge(a_report({0.5: [wrong(0.1)]}), GateSettings(checks=(check,)))).sentence == sentence
+
+
+def test_of_several_outcomes_the_gravest_counts() -> None:
+    gravest_first = ("fail", "error", "missing", "inconclusive", "pass")
+    for place, gravest in enumerate(gravest_first):
+        found = tuple(
+            Judgement("draws", "draws >= 1", Subject(), outcome, 1, 1, None, None, "")
+            for outcome in reversed(gravest_first[place:])
+        )
+        assert Verdict("", "", 0.05, found).outcome == gravest
+
+
+def test_what_is_open_is_said_with_both_confidences(a_report: Build) -> None:
+    settings = GateSettings(checks=("drop@ep=0.5 <= 0.08", "accuracy@ep=0.5 >= 0.9"))
+    drop, accuracy = judge(a_report({0.5: [wrong(0.1)]}), settings).judgements
+    assert re.search(
+        r"at least \S+ points with 97.5 % confidence, at most \S+ points with 95 % confidence", drop.sentence
+    )
+    assert re.search(r"at least \S+ % with 95 % confidence, at most \S+ % with 97.5 % confidence", accuracy.sentence)
+
+
+def test_no_bound_is_rounded_to_the_threshold_that_it_misses() -> None:
+    check, subject = parse_check("accuracy@ep=0.5 >= 0.9"), Subject("net", "", "", "adc", "EP 0.5")
+    said = decided(check, subject, "inconclusive", 0.92, (0.89996, 0.95), (0.05, 0.05))
+    assert "accuracy 92.000 % (at least 89.996 % with 95 % confidence, at most 95.000 %" in said
 
 
 # For each rule: wrong shares at EP 0.5 and the check that come out so; a second report's for a regression.

@@ -294,6 +294,19 @@ class TestStepSummary:
         assert 0 < kept < 2000
         assert text.endswith(f"{2000 - kept} more checks left out here: see the job's log.\n")
 
+    @pytest.mark.parametrize(("more", "left_out"), [(0, 0), (1, 1)])
+    def test_leaves_out_no_row_that_there_is_room_for(self, more, left_out):
+        """Of 1 MiB, 200 bytes are kept for the line that counts the rest: here no byte is left, or one is missing."""
+
+        def text(last):
+            rows = [judgement(sentence="x" * 1901)] * 536
+            return step_summary(verdict(*rows, judgement("pass", sentence="x" * last)))
+
+        room = 2**20 - 200 - len(text(0).encode())
+        assert 0 < room < 1900
+        assert len(self.rows(text(room + more))) == 537 - left_out
+        assert len(text(room + more).encode()) < 2**20
+
     def test_one_endless_name_hides_no_other_row(self):
         text = step_summary(verdict(judgement(sentence="x" * 2**21), judgement(), title="y" * 2**21))
         assert len(self.rows(text)) == 2
@@ -355,6 +368,17 @@ class TestOpenMetrics:
     def test_names_that_look_the_same_are_one_series(self):
         twins = [judgement(subject=replace(NET, model=name)) for name in ("net\x00", "net\x01")]
         assert len(self.families(verdict(*twins))["robustcheck_gate_value_ratio"].samples) == 1
+
+    @pytest.mark.parametrize(("one", "other", "graver"), [(0, 1, 0), (1, 0, 1), (0, 0, 0)])
+    def test_of_names_that_look_the_same_the_gravest_counts(self, one, other, graver):
+        outcomes, values = ("fail", "pass"), (0.7, 0.95)
+        twins = [
+            judgement(outcomes[which], subject=replace(NET, model=f"net{sign}"), value=values[which])
+            for which, sign in ((one, "\x00"), (other, "\x01"))
+        ]
+        found = self.families(verdict(*twins))
+        (value,), (passed,) = (found[f"robustcheck_gate_{name}"].samples for name in ("value_ratio", "passed"))
+        assert (value.value, passed.value) == (min(values[one], values[other]), 0)
 
     def test_ends_as_it_must(self):
         assert to_openmetrics(ALL).endswith("\n# EOF\n")

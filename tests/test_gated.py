@@ -3,14 +3,20 @@
 import copy
 import pickle
 
+import onnx
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from onnx_builder import Builder
 from torch import nn
 
 from robustcheck.activations.catalogue import activation
 from robustcheck.activations.gated import INNER, Gated
 from robustcheck.errors import InvalidValueError, SurgeryError
+from robustcheck.networks.onnx.module import OnnxNetwork
+from robustcheck.networks.onnx.reading import read_onnx
+from robustcheck.networks.onnx.writing import write_onnx
 from robustcheck.networks.surgery import Site, find_sites, swap_activation
 from robustcheck.sensing.random import torch_seed
 
@@ -85,6 +91,57 @@ def test_gated_modules_show_their_inner_activation(spec, inner):
         same(by_name.network(x), swap.network(x))
         a, b = network[0](x).chunk(2, dim=-1)
         same(swap.network(x), network[2](act(a) * b))
+
+
+INTERPOLATED = {
+    "interpolate(reglu, geglu, i=0.25)": lambda a: 0.75 * F.relu(a) + 0.25 * F.gelu(a),
+    "interpolate(reglu, geglu, i=0.5, s=2)": lambda a: 0.5 * F.relu(a) + 0.25 * F.gelu(2 * a),
+    "interpolate(reglu, swiglu, i=0.4, alpha=0.1)": lambda a: 0.6 * F.leaky_relu(a, 0.1) + 0.4 * F.silu(a),
+}
+
+
+@pytest.mark.parametrize(("spec", "act"), INTERPOLATED.items())
+def test_an_interpolation_goes_inside_a_gated_block(spec, act):
+    network, x = gated("reglu"), images(3, 4)
+    swap = swap_activation(network, spec)
+    assert swap.activation == activation(spec).inner.spec
+    assert find_sites(swap.network) == (Site("1.inner", swap.activation, "module", 1),)
+    a, b = network[0](x).chunk(2, dim=-1)
+    torch.testing.assert_close(swap.network(x), network[2](act(a) * b))
+    for again in (gated(spec), swap_activation(network, swap.activation).network, copy.deepcopy(swap.network)):
+        same(again(x), swap.network(x))
+    back = swap_activation(swap.network, "reglu").network
+    same(back(x), network(x))
+    with pytest.raises(SurgeryError, match=r"relu \(relu\); it halves .*the inner one, interpolate\(relu, "):
+        swap_activation(Block(), spec)
+
+
+def gated_file(path):
+    """The network `gated("reglu")` as nodes."""
+    network, file = gated("reglu"), Builder(["n", 4], opset=18)
+    with torch.no_grad():
+        weights = [(file.tensor(f"w{k}", network[k].weight.T.numpy()), network[k].bias.numpy()) for k in (0, 2)]
+    up = file.add("Add", file.add("MatMul", "x", weights[0][0]), file.tensor("b0", weights[0][1]))
+    a, b = file.add("Split", up, outputs=2, axis=1, num_outputs=2)
+    product = file.add("Mul", file.add("Relu", a), b)
+    down = file.add("Add", file.add("MatMul", product, weights[1][0]), file.tensor("b2", weights[1][1]))
+    return file.save(path, down, ["n", 4])
+
+
+def test_interpolations_go_inside_a_gated_block_of_an_onnx_file(tmp_path):
+    network, x = OnnxNetwork(read_onnx(gated_file(tmp_path / "net.onnx"))).eval(), images(3, 4)
+    assert [site.kind for site in find_sites(network)] == ["relu"]
+    for spec in INTERPOLATED:
+        inner, expected = activation(spec).inner.spec, swap_activation(gated("reglu"), spec).network(x)
+        with pytest.raises(SurgeryError) as caught:
+            swap_activation(network, spec)
+        assert str(caught.value).endswith(f"for a gated block that is written out the inner one, {inner}")
+        swapped = swap_activation(network, inner).network
+        torch.testing.assert_close(swapped(x), expected)
+        write_onnx(swapped, tmp_path / "out.onnx")
+        session = onnxruntime.InferenceSession(tmp_path / "out.onnx", providers=["CPUExecutionProvider"])
+        torch.testing.assert_close(torch.tensor(session.run(None, {"x": x.numpy()})[0]), expected)
+        assert "Relu" not in [node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node]
 
 
 def test_any_activation_fits_inside_and_learns():

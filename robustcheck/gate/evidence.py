@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from robustcheck.errors import ReportError
@@ -12,6 +13,9 @@ from robustcheck.reporting.outcomes import Contestant, Outcomes, Weights, area_w
 from robustcheck.reporting.report import Comparison, OperatingPoint, PointResult
 
 _SAME = 1e-6
+_SAME_POINT = 1e-9
+_AS_SHOWN = 1e-3
+"""Tables show with four digits what an illuminance is as an exposure, and checks are copied from them."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,20 @@ class Evidence(Outcomes):
 
     def point(self, contestant: Contestant, place: Place) -> PointResult | None:
         """What the report says at an operating point; None where it says nothing."""
-        found = (each for each in contestant.result.points if _is_at(each.point, place))
-        return next(found, None)
+        found = [each for each in contestant.result.points if _is_at(each.point, place)]
+        if place.value is None:
+            return next(iter(found), None)
+        value = place.value
+        return min(found, key=lambda each: abs(_on_axis(each.point, place) - value), default=None)
+
+    def concerned(self, contestants: Sequence[Contestant], place: Place | None) -> list[Contestant]:
+        """Those whose sensor was read on the axis that a check names; all of them where none was."""
+        on_it = [
+            each
+            for each in contestants
+            if place is not None and any(_is_on_axis(point.point, place) for point in each.result.points)
+        ]
+        return on_it or list(contestants)
 
     def weights(self, contestant: Contestant, check: Check) -> Weights | None:
         """The operating points that a check is measured from; None where one is missing.
@@ -56,8 +72,20 @@ class Evidence(Outcomes):
             )
 
 
+def _is_on_axis(point: OperatingPoint, place: Place) -> bool:
+    """Whether a point was asked for on a place's axis: light is one axis, as an exposure or an illuminance."""
+    light = ("exposure", "lux")
+    return point.kind == place.kind or (point.kind in light and place.kind in light)
+
+
+def _on_axis(point: OperatingPoint, place: Place) -> float:
+    """Where a point is, in the unit of a place on its axis; NaN where the report does not say."""
+    value = {"lux": point.lux, "exposure": point.exposure}.get(place.kind, point.asked)
+    return math.nan if value is None else value
+
+
 def _is_at(point: OperatingPoint, place: Place) -> bool:
-    if place.value is None:
-        return point.kind == place.kind
-    value = point.lux if place.kind == "lux" else point.asked if point.kind == place.kind else None
-    return is_noisy(point) and value is not None and math.isclose(value, place.value, rel_tol=1e-9)
+    if place.value is None or not is_noisy(point) or not _is_on_axis(point, place):
+        return place.value is None and point.kind == place.kind
+    tolerance = _SAME_POINT if point.kind == place.kind else _AS_SHOWN
+    return math.isclose(_on_axis(point, place), place.value, rel_tol=tolerance)

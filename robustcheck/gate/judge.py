@@ -56,12 +56,14 @@ class Open:
         check: what is asked.
         subject: of whom.
         estimate: what was measured.
+        diverged: how many of its networks did not converge.
         other_samples: the baseline was measured on other test samples.
     """
 
     check: Check
     subject: Subject
     estimate: Estimate
+    diverged: int = 0
     other_samples: bool = False
 
 
@@ -125,7 +127,15 @@ def decide(found: Open, alpha: float, bounded: int) -> Finding:
     threshold = check.threshold if check.at_least else -check.threshold
     outcome: Outcome = "pass" if good >= threshold else "fail" if bad < threshold else "inconclusive"
     sentence = decided(
-        check, found.subject, outcome, value, (lower, upper), (alpha, fail_alpha), other_samples=found.other_samples
+        check,
+        found.subject,
+        outcome,
+        value,
+        (lower, upper),
+        (alpha, fail_alpha),
+        networks=len(estimate.networks),
+        diverged=found.diverged,
+        other_samples=found.other_samples,
     )
     judgement = replace(_judgement(check, found.subject, outcome, sentence), value=value, lower=lower, upper=upper)
     if outcome != "inconclusive":
@@ -163,7 +173,7 @@ def _of_check(
         lacking.append(("result", ""))
     for kind, name in lacking:
         yield _judgement(check, Subject(), "missing", *of_no_report(check, Subject(), kind, name))
-    for contestant in contestants:
+    for contestant in evidence.concerned(contestants, check.place):
         yield _of_contestant(evidence, baseline, check, contestant)
 
 
@@ -189,7 +199,7 @@ def _of_contestant(
     estimate = Estimate(scores, difference=check.rule == "drop", shared_draws=measure.shared_draws)
     if check.rule != "drop":
         evidence.check_accuracy(contestant, check, estimate.value)
-    return Open(check, subject, estimate)
+    return Open(check, subject, estimate, measure.diverged)
 
 
 def _regression(
@@ -213,7 +223,7 @@ def _regression(
         judgement = _judgement(check, subject, "pass", unchanged(check, subject))
         return replace(judgement, value=0.0, lower=0.0, upper=0.0)
     same = evidence.sample_ids == baseline.sample_ids and evidence.report.data.sha256 == baseline.report.data.sha256
-    return Open(check, subject, estimate, other_samples=not same)
+    return Open(check, subject, estimate, now.diverged, other_samples=not same)
 
 
 def _count(check: Check, subject: Subject, count: int | None, failures: tuple[Failure, ...]) -> Judgement:
@@ -255,8 +265,13 @@ def _names(evidence: Evidence, contestant: Contestant, kind: str) -> tuple[str, 
 
 
 def _failures(evidence: Evidence, contestant: Contestant) -> tuple[Failure, ...]:
-    """The cells of this activation that could not be finished, in whichever model: a failure does not name that."""
-    starts = tuple(f"{purpose} {contestant.activation}," for purpose in ("rank", "tune"))
+    """Its cells that could not be finished; where a failure names no model and sensor, those of its activation."""
+    result = contestant.result
+    starts = tuple(
+        f"{place}{purpose} {contestant.activation},"
+        for place in (f"{result.model} on {result.sensor.key}: ", "")
+        for purpose in ("rank", "tune")
+    )
     return tuple(each for each in evidence.report.failures if each.what.startswith(starts))
 
 

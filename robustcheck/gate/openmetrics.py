@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import get_args
 
 from robustcheck.gate.checks import COUNTS
-from robustcheck.gate.verdict import Judgement, Outcome, Verdict
+from robustcheck.gate.verdict import GRAVEST_FIRST, Judgement, Outcome, Verdict
 from robustcheck.reporting.wording import plain
 
 
@@ -17,7 +17,8 @@ def to_openmetrics(verdict: Verdict) -> str:
     (samples, draws, seeds) in `robustcheck_gate_coverage` and `robustcheck_gate_coverage_threshold`. What was not
     measured has no series. `robustcheck_gate_passed` is 1 for a check that passed and 0 for any other, and
     `robustcheck_gate_judgements` counts the checks of each outcome. All but the last have the labels model,
-    activation, sensor, point, rule and check.
+    activation, sensor, point, rule and check. Names that differ in control characters alone look the same here, and a
+    series may stand here only once: of such twins the gravest outcome does.
 
     >>> print(to_openmetrics(Verdict("an audit", "0" * 64, 0.05, ())).splitlines()[-1])
     # EOF
@@ -26,15 +27,16 @@ def to_openmetrics(verdict: Verdict) -> str:
 
 
 def _lines(verdict: Verdict) -> Iterator[str]:
-    ratios = [judgement for judgement in verdict.judgements if judgement.rule not in COUNTS]
-    counts = [judgement for judgement in verdict.judgements if judgement.rule in COUNTS]
+    judgements = _distinct(verdict.judgements)
+    ratios = {labels: found for labels, found in judgements.items() if found.rule not in COUNTS}
+    counts = {labels: found for labels, found in judgements.items() if found.rule in COUNTS}
     yield from _gauge("value", "What was measured.", ratios, lambda found: found.value, unit="ratio")
     yield from _gauge("lower", "Its lower confidence bound.", ratios, lambda found: found.lower, unit="ratio")
     yield from _gauge("upper", "Its upper confidence bound.", ratios, lambda found: found.upper, unit="ratio")
     yield from _gauge("threshold", "What the check asks for.", ratios, lambda found: found.threshold, unit="ratio")
     yield from _gauge("coverage", "Samples, draws or seeds of the report.", counts, lambda found: found.value)
     yield from _gauge("coverage_threshold", "What the check asks for.", counts, lambda found: found.threshold)
-    yield from _gauge("passed", "1 where the check passed.", verdict.judgements, lambda found: found.outcome == "pass")
+    yield from _gauge("passed", "1 where the check passed.", judgements, lambda found: found.outcome == "pass")
     yield "# TYPE robustcheck_gate_judgements gauge"
     yield "# HELP robustcheck_gate_judgements Checks of each outcome."
     outcomes = [judgement.outcome for judgement in verdict.judgements]
@@ -42,10 +44,19 @@ def _lines(verdict: Verdict) -> Iterator[str]:
         yield f'robustcheck_gate_judgements{{outcome="{outcome}"}} {outcomes.count(outcome)}'
 
 
+def _distinct(judgements: Sequence[Judgement]) -> dict[str, Judgement]:
+    """By their labels; of twins the gravest, and the first of those."""
+    found: dict[str, Judgement] = {}
+    for judgement in judgements:
+        labels = _labels(judgement)
+        found[labels] = min(found.get(labels, judgement), judgement, key=lambda each: GRAVEST_FIRST.index(each.outcome))
+    return found
+
+
 def _gauge(
     name: str,
     description: str,
-    judgements: list[Judgement] | tuple[Judgement, ...],
+    judgements: Mapping[str, Judgement],
     read: Callable[[Judgement], float | None],
     unit: str = "",
 ) -> Iterator[str]:
@@ -54,9 +65,8 @@ def _gauge(
     if unit:
         yield f"# UNIT {family} {unit}"
     yield f"# HELP {family} {description}"
-    # Names that differ in control characters alone look the same here, and a series may stand here only once.
-    series = {_labels(judgement): read(judgement) for judgement in judgements}
-    for labels, value in series.items():
+    for labels, judgement in judgements.items():
+        value = read(judgement)
         if value is not None:
             yield f"{family}{{{labels}}} {float(value)!r}"
 

@@ -144,8 +144,6 @@ def model_file(spec: str) -> str | None:
     >>> model_file("./nets/net.onnx"), model_file("../net.onnx"), model_file("timm:vit_tiny_patch16_224")
     ('nets/net.onnx', None, None)
     """
-    if ":" in spec:
-        return None
     return _inside(spec) if Path(spec).suffix.lower() in _MODEL_FILES else None
 
 

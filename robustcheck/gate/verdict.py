@@ -10,7 +10,8 @@ Outcome = Literal["pass", "fail", "inconclusive", "missing", "error"]
 
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 1, "missing": 3, "error": 3, "inconclusive": 4}
 
-_GRAVEST_FIRST: tuple[Outcome, ...] = ("fail", "error", "missing", "inconclusive", "pass")
+GRAVEST_FIRST: tuple[Outcome, ...] = ("fail", "error", "missing", "inconclusive", "pass")
+"""Which of several outcomes a gate has: the first that is there."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Verdict:
     def outcome(self) -> Outcome:
         """The gravest outcome of all: a fail, then what could not be judged, then what is not decided yet."""
         found = {judgement.outcome for judgement in self.judgements}
-        gravest: Outcome = next((each for each in _GRAVEST_FIRST if each in found), "pass")
+        gravest: Outcome = next((each for each in GRAVEST_FIRST if each in found), "pass")
         return self.inconclusive if gravest == "inconclusive" else gravest
 
     @property

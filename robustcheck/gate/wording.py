@@ -25,9 +25,13 @@ def decided(
     bounds: tuple[float, float],
     alphas: tuple[float, float],
     *,
+    networks: int = 1,
+    diverged: int = 0,
     other_samples: bool = False,
 ) -> str:
     """What was measured, its bounds, what was asked for and what came out.
+
+    Of several networks it also says what no bound covers: what befalls fewer of them than one in as many.
 
     Args:
         check: what was asked.
@@ -36,6 +40,8 @@ def decided(
         value: what was measured.
         bounds: lower and upper.
         alphas: of a pass, and of a fail.
+        networks: how many were trained and measured.
+        diverged: how many of these did not converge.
         other_samples: the baseline was measured on other test samples.
 
     >>> decided(
@@ -57,6 +63,8 @@ def decided(
     else:
         said = f"{least if near else most} with {_confidence(alpha[outcome])}"
     measured = _measured(check, value, decimals) + (" on different test samples" if other_samples else "")
+    said += f"; {diverged} of {counted(networks, 'network')} did not converge" if diverged else ""
+    said += f"; {networks} networks show no failure rarer than one in {networks}" if networks > 1 else ""
     return f"{_who(subject)}{_where(check, subject)}: {measured} ({said}), {_asked(check)}: {outcome}."
 
 
@@ -97,7 +105,7 @@ def would_decide(margin: Margin, gap: float, networks: Sequence[Scores], alpha: 
         one_draw: the noise was drawn once, so that the draws' part of the margin is not known.
 
     >>> import numpy as np
-    >>> scores = Scores(np.zeros(100), np.zeros(5), 0.0)
+    >>> scores = Scores(np.zeros(100), np.zeros(5), np.zeros(5), 0.0)
     >>> would_decide(Margin(samples=0.03, chance=0.05), 0.05, [scores], 0.05, one_draw=False)
     'about 3 more draws would decide it (8 in all)'
     >>> would_decide(Margin(samples=0.06), 0.05, [scores], 0.05, one_draw=False)

@@ -121,11 +121,17 @@ def build_report(outcome: Outcome, store: Store, provenance: dict[str, Any]) -> 
         sensitivities=tuple(sensitivities(loaded, store, cells)),
         sample_ids=_pack(loaded.data.test.sample_ids.numpy().astype("<i8").tobytes()),
         failures=tuple(
-            doc.Failure(cell=failure.hash, what=failure.cell.label, error=failure.error) for failure in outcome.failures
+            doc.Failure(cell=failure.hash, what=_where_and_what(loaded, failure.cell), error=failure.error)
+            for failure in outcome.failures
         ),
         numerics=NUMERICS,
         provenance=provenance | {"cells": environments(store, (hashes[cell] for cell in cells))},
     )
+
+
+def _where_and_what(loaded: LoadedStudy, cell: Cell) -> str:
+    who = cell.contestant
+    return f"{model_key(loaded, who.model)} on {loaded.sensors[who.sensor].key}: {cell.label}"
 
 
 def _pack_bits(correct: Bools) -> str:

@@ -52,8 +52,8 @@ def confusions(loaded: LoadedStudy, store: Store, cells: Sequence[Cell]) -> Iter
         def predicted(name: str, at: dict[str, list[Cell]] = at) -> NDArray[np.int32]:
             return np.concatenate([store.prediction(loaded.hash(cell), name).predicted for cell in at[name]])
 
-        worst = min(at, key=lambda name: float((predicted(name) == labels).mean()))
-        matrix = confusion_matrix(labels, predicted(worst), classes)
+        worst, taken = min(((name, predicted(name)) for name in at), key=lambda each: float((each[1] == labels).mean()))
+        matrix = confusion_matrix(labels, taken, classes)
         yield doc.Confusion(
             model=model_key(loaded, model),
             sensor=loaded.sensors[sensor].key,

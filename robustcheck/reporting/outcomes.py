@@ -100,6 +100,11 @@ class Outcomes:
         return frozenset(each.cell for each in self.report.training if each.train_ep == "none")
 
     @cached_property
+    def diverged(self) -> frozenset[str]:
+        """Cells whose network did not converge."""
+        return frozenset(each.cell for each in self.report.training if not each.converged)
+
+    @cached_property
     def _predictions(self) -> Mapping[tuple[str, str], Predictions]:
         return {(each.cell, each.point): each for each in self.report.predictions}
 
@@ -181,6 +186,12 @@ class Measure:
         """Whether all samples of a draw share noise."""
         inside = self.contestant.result.sensor.placement == "network"
         return inside and any(noisy for _, noisy in self.weights.values())
+
+    @property
+    def diverged(self) -> int:
+        """How many of its networks did not converge; trained for each operating point, at one of these at least."""
+        cells = (self.outcomes.cells(self.contestant, seed, self.weights).values() for seed in self.seeds)
+        return sum(not self.outcomes.diverged.isdisjoint(each) for each in cells)
 
     def terms(self, seed: int, factor: float = 1.0) -> list[tuple[float, Bools, bool]]:
         """Of one network, its weights multiplied by the factor."""
