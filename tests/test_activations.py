@@ -128,6 +128,10 @@ FORMULAS: dict[str, tuple[Callable[[Any, Any], Any], tuple[float, ...]]] = {
     "interpolate": (lambda x, m: 0.5 * _relu(x, m) + 0.5 * _gelu(x, m), (0,)),
     "interpolate(relu, gelu, i=0.25, s=2)": (lambda x, m: 0.75 * _relu(x, m) + 0.25 * _gelu(x, m, 2), (0,)),
     "interpolate(relu, silu, i=0.7)": (lambda x, m: 0.3 * _relu(x, m) + 0.7 * _silu(x, m), (0,)),
+    "interpolate(relu, gelu, i=0.25, alpha=0.1)": (
+        lambda x, m: 0.75 * m.where(x > 0, x, 0.1 * x) + 0.25 * _gelu(x, m),
+        (0,),
+    ),
 }
 
 TORCH_MODULES = {
@@ -153,6 +157,7 @@ TORCH_MODULES = {
     "interpolate(relu, silu, i=0)": nn.ReLU(),
     "interpolate(relu, gelu, i=1)": nn.GELU(),
     "interpolate(relu, silu, i=1)": nn.SiLU(),
+    "interpolate(relu, gelu, i=0, alpha=0.1)": nn.LeakyReLU(0.1),
 }
 
 NON_MONOTONE = {
@@ -283,6 +288,34 @@ def test_gated_functions_multiply_the_activated_first_half_by_the_second(name: s
         activation(name).module()(x[:, :3])
 
 
+GATED_ENDS = {"reglu": "relu", "geglu": "gelu", "swiglu": "silu"}
+
+
+@pytest.mark.parametrize("target", ["geglu", "swiglu"])
+@pytest.mark.parametrize("values", ["i=0.25", "i=0.5, alpha=0.1", "i=1", "i=0"])
+def test_a_gated_interpolation_multiplies_the_interpolated_first_half_by_the_second(target: str, values: str) -> None:
+    found = activation(f"interpolate(reglu, {target}, {values})")
+    inner = activation(f"interpolate(relu, {GATED_ENDS[target]}, {values})")
+    assert (found.gated, found.elementwise, found.inner) == (True, False, inner)
+    assert inner.inner is None
+    x = _inputs_for("reglu")
+    i, alpha = (dict(found.parameters)[name] for name in ("i", "alpha"))
+    a, b = x.numpy()[:, :2], x.numpy()[:, 2:]
+    ends = np.where(a > 0, a, alpha * a), FORMULAS[GATED_ENDS[target]][0](a, NUMPY)
+    expected = (ends[0] + i * (ends[1] - ends[0])) * b
+    module = found.module(dtype=torch.float64)
+    np.testing.assert_allclose(module(x).numpy(), expected, rtol=1e-12)
+    assert torch.autograd.gradcheck(module, x.requires_grad_(True))
+    if values in ("i=0", "i=1"):
+        end = activation("reglu" if values == "i=0" else target).module()
+        assert torch.equal(module(x), end(x))
+
+
+def test_what_is_inside_of_a_gated_one() -> None:
+    inside = {name: found.spec for name in CATALOGUE if (found := activation(name).inner) is not None}
+    assert inside == GATED_ENDS
+
+
 @pytest.mark.parametrize("i", [0, 0.25, 0.5, 0.75, 0.9])
 @pytest.mark.parametrize("target", ["gelu", "silu"])
 def test_the_jump_of_the_interpolation_is_what_is_left_of_relu(target: str, i: float) -> None:
@@ -292,7 +325,27 @@ def test_the_jump_of_the_interpolation_is_what_is_left_of_relu(target: str, i: f
     assert at == pytest.approx(i / 2, abs=1e-12)  # relu′(0) = 0
 
 
-@pytest.mark.parametrize("spec", [*CATALOGUE, "interpolate(relu, gelu, i=1, s=3)", "pdelu(t=0)", "pdelu(t=0.999)"])
+INTERPOLATIONS = (
+    *("interpolate(relu, gelu, i=1, s=3)", "interpolate(relu, gelu, i=0.25, s=3)", "interpolate(relu, silu, i=0.5)"),
+    *("interpolate(relu, silu, i=0.9, alpha=0.1)", "interpolate(reglu, geglu, i=0.25)"),
+    "interpolate(reglu, swiglu, i=0.5)",
+)
+
+
+@pytest.mark.parametrize("spec", INTERPOLATIONS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_interpolations_are_finite_far_from_zero_in_half_precision(spec: str, dtype: torch.dtype) -> None:
+    # The second half is 1, since a product of 1e4 and 1e4 leaves the range of float16 whatever the activation.
+    point = torch.tensor(
+        [[x, 1.0] for x in (-1e4, -89.0, -10.0, 0.0, 10.0, 89.0, 1e4)], dtype=dtype, requires_grad=True
+    )
+    output = activation(spec).module()(point)
+    (gradient,) = torch.autograd.grad(output.sum(), point)
+    assert torch.isfinite(output).all()
+    assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("spec", [*CATALOGUE, *INTERPOLATIONS, "pdelu(t=0)", "pdelu(t=0.999)"])
 def test_finite_far_from_zero_in_float32(spec: str) -> None:
     module = activation(spec).module()
     ends = [0.0, 1e-30, 1.0, 9.999, 10.0, 10.001, 50.0, 88.0, 89.0, 104.0, 300.0, 1e3, 1e4]
@@ -350,6 +403,9 @@ def test_modules_are_fresh_copyable_saveable_and_draw_no_random_numbers(name: st
         ("interpolate(relu, gelu, i=0.25, s=1)", "interpolate(relu, gelu, i=0.25)"),
         ("interpolate(target=silu, i=1)", "interpolate(relu, silu, i=1)"),
         ("interpolate(relu,gelu,0.1,2)", "interpolate(relu, gelu, i=0.1, s=2)"),
+        ("interpolate(relu, silu, alpha=0.01, i=1e-3)", "interpolate(relu, silu, i=0.001, alpha=0.01)"),
+        ("interpolate(reglu,geglu,0.1,2)", "interpolate(reglu, geglu, i=0.1, s=2)"),
+        ("interpolate(reglu, swiglu, s=1)", "interpolate(reglu, swiglu, i=0.5)"),
     ],
 )
 def test_canonical_spelling(spec: str, canonical: str) -> None:
@@ -361,6 +417,8 @@ def test_canonical_spelling(spec: str, canonical: str) -> None:
 def test_modules_that_torch_does_not_have_say_what_they_are() -> None:
     for spec in ("aptx(beta=0.5)", "aptx_learned", "interpolate(relu, silu, i=0.2)", "polynorm"):
         assert copy.deepcopy(activation(spec).module()).activation_spec == spec
+    gated = activation("interpolate(reglu, swiglu, i=0.2)").module()
+    assert copy.deepcopy(gated).inner.activation_spec == "interpolate(relu, silu, i=0.2)"
 
 
 @st.composite
@@ -384,7 +442,7 @@ def test_the_canonical_spelling_is_read_back(spec: str) -> None:
     try:
         found = activation(spec)
     except InvalidValueError as error:
-        if "pole" not in str(error) and "steepness" not in str(error):
+        if not any(reason in str(error) for reason in ("pole", "steepness", "both ends are gated")):
             raise
         return
     assert activation(found.spec) == found
@@ -425,11 +483,15 @@ def test_any_text_is_read_or_refused_clearly(spec: str) -> None:
         ("leaky_relu(64)", InvalidValueError, "slope < 1"),
         ("pdelu(t=1)", InvalidValueError, "t < 1"),
         ("srs(p=1, q=2.72)", InvalidValueError, "q < e·p"),
-        ("interpolate(gelu, relu)", InvalidValueError, "expected relu, got 'gelu'"),
+        ("interpolate(gelu, relu)", InvalidValueError, "expected relu or reglu, got 'gelu'"),
         ("interpolate(relu, mish)", InvalidValueError, "gelu or silu"),
         ("interpolate(relu, 3)", InvalidValueError, "gelu or silu"),
         ("interpolate(relu, gelu, i=1.5)", InvalidValueError, "i <= 1"),
-        ("interpolate(relu, silu, s=2)", InvalidValueError, "only gelu has a steepness"),
+        ("interpolate(relu, silu, s=2)", InvalidValueError, "only gelu and geglu have a steepness"),
+        ("interpolate(reglu, swiglu, s=2)", InvalidValueError, "expected no s with swiglu, got 2"),
+        ("interpolate(reglu, gelu)", InvalidValueError, "geglu or swiglu from reglu, got 'gelu'; both ends are gated"),
+        ("interpolate(relu, swiglu)", InvalidValueError, "gelu or silu from relu, got 'swiglu'"),
+        ("interpolate(relu, gelu, alpha=1)", InvalidValueError, "alpha < 1"),
     ],
 )
 def test_what_cannot_be_read(spec: str, error: type[RobustcheckError], message: str) -> None:
@@ -496,9 +558,12 @@ def test_counted_parameters_and_what_has_no_properties() -> None:
     learned = {"prelu": 1, "swish": 1, "srs": 2, "pdelu": 1, "aptx_learned": 3, "pau": 10, "polyrelu": 4, "polynorm": 4}
     assert counts == {name: learned.get(name, 0) for name in CATALOGUE}
     assert properties(activation("abrelu")).range is None
-    for name in ("abrelu", "polynorm", "geglu"):
-        with pytest.raises(InvalidValueError, match="elementwise"):
+    assert properties(activation("interpolate(reglu, geglu)")).range is None
+    for name in ("abrelu", "polynorm", "geglu", "interpolate(reglu, geglu)"):
+        with pytest.raises(InvalidValueError, match="elementwise") as caught:
             value_and_derivative(activation(name), [1.0])
+        inside = activation(name).inner
+        assert (f"inside it is {inside.spec}, which has" if inside else "no value at a point") in str(caught.value)
 
 
 def test_points_and_curves() -> None:

@@ -86,7 +86,7 @@ def weight(w, site, port, scale=1.0):
     return StraightThrough.apply(w, out, torch.ones_like(w))
 
 
-def by_hand(net, images, scales):
+def by_hand(net, images, scales, aod=aod):
     def at(site, port):
         return scales.get(f"{site}:{port}", 1.0)
 
@@ -100,8 +100,13 @@ def by_hand(net, images, scales):
     return aod(x, "head", "output", at("head", "output"))
 
 
+def nothing(x, *_):
+    return x
+
+
+@pytest.mark.parametrize("form", ["aod", "doa"])
 @pytest.mark.parametrize("ranges", ["unit", "calibrated"])
-def test_forward_and_gradients_agree_with_a_layer_by_hand(ranges):
+def test_forward_and_gradients_agree_with_a_layer_by_hand(ranges, form):
     net, images = make()
     with torch.no_grad():
         net.head.weight *= 12  # some weights lie beyond the range: their gradient passes all the same
@@ -112,8 +117,8 @@ def test_forward_and_gradients_agree_with_a_layer_by_hand(ranges):
         assert noisy.calibrate([]) == {}
     noisy.train()
     twin.train()
-    ours = noisy(images, IDS, DRAW, channel(range=ranges), scales)
-    theirs = by_hand(twin, images, scales)
+    ours = noisy(images, IDS, DRAW, channel(range=ranges, form=form), scales)
+    theirs = by_hand(twin, images, scales, aod if form == "aod" else nothing)
     assert net.head.weight.abs().max() > 1
     assert torch.allclose(ours, theirs, atol=1e-4)
     target = torch.linspace(-1, 1, ours.numel()).reshape(ours.shape)
@@ -123,6 +128,32 @@ def test_forward_and_gradients_agree_with_a_layer_by_hand(ranges):
         assert mine.grad is not None, name
         assert torch.allclose(mine.grad, other.grad, atol=1e-4), name
     assert all(torch.allclose(a, b) for a, b in zip(net.buffers(), twin.buffers(), strict=True))
+
+
+def test_without_an_aod_each_site_is_noised_by_its_doa_and_weights_alone():
+    with torch_seed(3):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(16, 9), nn.GELU(), nn.Linear(9, 4))
+    with torch.no_grad():
+        net[3].weight *= 12
+    noisy, (_, images) = NoisyNetwork(net, normalise, "network"), make()
+    at = channel(range="unit", form="doa")
+    clean = noisy(images, IDS, DRAW, None)
+    assert clean.abs().max() > 1
+    found = {}
+    for site in noisy.sites:
+        with noisy.noise_only(site):
+            found[site] = noisy(images, IDS, DRAW, at)
+    image = doa(images, "input", "doa")
+    inside = net[2](F.linear(normalise(images).flatten(1), *(weight(p, "1", n) for n, p in net[1].named_parameters())))
+    last = F.linear(
+        doa(net[2](net[1](normalise(images).flatten(1))), "3", "input"),
+        *(weight(p, "3", n) for n, p in net[3].named_parameters()),
+    )
+    assert torch.allclose(found["image"], net(normalise(image)), atol=1e-5)
+    assert torch.allclose(found["1"], net[3](inside), atol=1e-5)
+    assert torch.allclose(found["3"], last, atol=1e-5)
+    assert last.abs().max() > 1  # no clamp
+    assert set(noisy.calibrate([images])) >= {"1:input", "1:weight", "1:bias", "3:input", "3:weight", "3:bias"}
 
 
 def test_calibrated_ranges_are_percentiles_of_the_clean_network():

@@ -28,6 +28,7 @@ SPECS: Final = (
     *("leaky_relu(slope=0.2)", "elu(alpha=0.5)", "celu(alpha=2)", "pdelu(t=0.5)", "pdelu(t=0)", "aptx(alpha=0.5)"),
     *("interpolate(relu, gelu, i=0.25)", "interpolate(relu, silu, i=0.5)", "interpolate(relu, gelu, i=0)"),
     *("interpolate(relu, gelu, i=1, s=4)", "interpolate(relu, silu, i=1)"),
+    *("interpolate(relu, gelu, i=0.25, alpha=0.1)", "interpolate(relu, silu, i=0, alpha=0.1)"),
 )
 SAME: Final = (
     *("relu", "leaky_relu", "leaky_relu(slope=0.2)", "prelu", "elu", "elu(alpha=0.5)", "selu", "celu(alpha=2)"),
@@ -41,6 +42,7 @@ READ_BACK: Final = {
     "aptx_learned": "swish(beta=2)",
     "interpolate(relu, gelu, i=0)": "relu",
     "interpolate(relu, silu, i=1)": "silu",
+    "interpolate(relu, silu, i=0, alpha=0.1)": "leaky_relu(slope=0.1)",
 }
 """What a function that was written is found to be: as values say, x(1 + tanh x)/2 is x·sigmoid(2x). Others: none."""
 

@@ -17,6 +17,9 @@ from robustcheck.sensing.sensor import sensor
     [
         ("adc-4bit", {}, "adc-4bit"),
         ("adc-4bit", {"steps": 16}, "adc-4bit/16 steps"),
+        ("adc-4bit", {"steps": 16, "placement": "network"}, "adc-4bit/16 steps"),
+        ("adc-4bit", {"steps": 16, "placement": "network", "form": "doa"}, "adc-4bit/16 steps/doa only"),
+        ("adc-4bit", {"form": "doa"}, "adc-4bit"),
         ("camera-imx477", {}, "camera-imx477"),
         ("camera-imx477", {"bits": 8}, "camera-imx477/8 bits"),
         ("camera-imx477", {"settings": {"prnu": 0, "read_noise_e": 5}}, "camera-imx477/prnu=0/read_noise_e=5"),
@@ -29,7 +32,7 @@ def test_a_key_names_what_differs_from_the_profile(spec, settings, key):
 
 
 def test_a_converter_is_hashed_as_before_there_were_other_kinds():
-    assert sensor("adc-4bit").as_dict() == {
+    plain = {
         "profile": "e3f63d41fb36871e982b63bb4a60cdd052d5778ea7c499a317561870bbcf8844",
         "steps": 15,
         "noise": "gaussian",
@@ -37,6 +40,11 @@ def test_a_converter_is_hashed_as_before_there_were_other_kinds():
         "placement": "sensor",
         "range": None,
     }
+    inside = plain | {"form": None, "placement": "network", "range": "unit"}
+    assert sensor("adc-4bit").as_dict() == plain
+    assert sensor("adc-4bit", form="doa").as_dict() == plain | {"form": "doa"}
+    assert sensor("adc-4bit", placement="network", range="unit").as_dict() == inside
+    assert sensor("adc-4bit", placement="network", range="unit", form="doa").as_dict() == inside | {"form": "doa"}
 
 
 def test_everything_that_changes_a_camera_changes_its_hash():

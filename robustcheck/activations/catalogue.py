@@ -10,6 +10,7 @@ from torch import nn
 
 from robustcheck.activations import elementwise, gated, interpolation, polynomial, rational
 from robustcheck.activations.entry import Entry, Formula, Parameter, Value
+from robustcheck.activations.gated import Gated
 from robustcheck.errors import InvalidValueError, UnknownNameError
 
 CATALOGUE: dict[str, Entry] = {
@@ -66,19 +67,30 @@ class Activation:
     @property
     def elementwise(self) -> bool:
         """Whether each output depends on one input alone."""
-        return CATALOGUE[self.name].elementwise
+        return CATALOGUE[self.name].elementwise and not self.gated
+
+    @property
+    def inner(self) -> Activation | None:
+        """The activation inside a gated one, which is not gated itself; None where this one is not gated.
+
+        >>> activation("interpolate(reglu, geglu, i=0.25)").inner.spec
+        'interpolate(relu, gelu, i=0.25)'
+        """
+        inside = CATALOGUE[self.name].inner
+        spec = None if inside is None else inside(dict(self.parameters))
+        return None if spec is None else activation(spec)
 
     @property
     def gated(self) -> bool:
         """Whether the last axis is halved, so that it fits a gated feed-forward block only."""
-        return CATALOGUE[self.name].gated
+        return self.inner is not None
 
     def module(self, *, dtype: torch.dtype = torch.float32) -> nn.Module:
         """A fresh module for float tensors; learned parameters have `dtype` and always start at the same values."""
-        module = CATALOGUE[self.name].build(dict(self.parameters), dtype)
+        module, inner = CATALOGUE[self.name].build(dict(self.parameters), dtype), self.inner
         if isinstance(module, Formula):
-            module.activation_spec = self.spec
-        return module
+            module.activation_spec = (inner or self).spec
+        return module if inner is None else Gated(module)
 
 
 def activation(spec: str) -> Activation:

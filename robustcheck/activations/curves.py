@@ -30,11 +30,12 @@ def evaluated(activation: Activation, x: Tensor, order: int = 1) -> tuple[Tensor
     instance relu′(0) = 0. Raises InvalidValueError for an activation that is not elementwise.
     """
     if not activation.elementwise:
+        inside = f"; inside it is {activation.inner.spec}, which has" if activation.inner else ""
         raise InvalidValueError(
             "activation",
             expected="an elementwise one",
             got=activation.spec,
-            remedy="it mixes its inputs, so it has no value at a point",
+            remedy=f"it mixes its inputs, so it has no value at a point{inside}",
         )
     point = x.detach().clone().requires_grad_(True)
     found = [activation.module(dtype=x.dtype)(point)]

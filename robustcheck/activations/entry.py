@@ -76,8 +76,9 @@ class Entry:
     """One row of the catalogue: what is fixed about an activation, whatever its parameters.
 
     `build` makes the module from the values of `parameters` and a dtype; `learned` names that module's parameters.
-    `elementwise` is False where an output depends on several inputs, `gated` True where the last axis is halved.
-    `check` raises where values that are each allowed do not go together.
+    `elementwise` is False where an output depends on several inputs. Where the values make a gated function, `inner`
+    gives the spec of the activation inside, and `build` makes that one. `check` raises where values that are each
+    allowed do not go together.
     """
 
     name: str
@@ -88,8 +89,13 @@ class Entry:
     parameters: tuple[Parameter, ...] = ()
     learned: tuple[str, ...] = ()
     elementwise: bool = True
-    gated: bool = False
+    inner: Callable[[Mapping[str, Any]], str | None] | None = None
     check: Callable[[Mapping[str, Any]], None] | None = None
+
+    @property
+    def gated(self) -> bool:
+        """Whether the last axis is halved, the parameters at their defaults."""
+        return self.inner is not None and self.inner({each.name: each.default for each in self.parameters}) is not None
 
 
 class Formula(nn.Module):

@@ -76,9 +76,9 @@ def _row(name: str, formula: str, inner: type[nn.Module]) -> Entry:
         family="gated",
         formula=formula,
         source="arXiv 2002.05202",
-        build=lambda *_: Gated(inner()),
+        build=lambda *_: inner(),
         elementwise=False,
-        gated=True,
+        inner=lambda _: INNER[name],
     )
 
 

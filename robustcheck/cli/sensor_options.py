@@ -144,7 +144,8 @@ def sensor_options(command: _Command) -> _Command:
             type=click.Choice(["aod", "doa"]),
             default="aod",
             show_default=True,
-            help="aod: noise, clamp, quantise. doa: clamp, quantise, noise.",
+            help="aod: noise, clamp, quantise. doa: clamp, quantise, noise. With --placement network, around each "
+            "layer: aod is DOA, layer, AOD; doa is DOA, layer, so that outputs and logits are not clamped.",
         ),
         click.option(
             "--range",

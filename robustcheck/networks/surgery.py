@@ -12,7 +12,6 @@ from torch import nn
 
 from robustcheck.activations.catalogue import Activation
 from robustcheck.activations.catalogue import activation as read_activation
-from robustcheck.activations.gated import INNER
 from robustcheck.errors import SurgeryError
 from robustcheck.networks import torch_surgery
 from robustcheck.networks.kinds import canonical, kind_name
@@ -82,11 +81,11 @@ def swap_activation(
     chosen = tuple(site for site in sites if _matches(site, only, where))
     if not chosen:
         raise SurgeryError(_nothing_matched(sites, only, where))
-    if wanted.gated:
+    if wanted.inner is not None:
         plain = tuple(site for site in chosen if not torch_surgery.is_gated(_network_of(network), site))
         if plain:
-            raise SurgeryError(_no_gated_block(wanted, plain))
-        wanted = read_activation(INNER[wanted.name])
+            raise SurgeryError(_no_gated_block(wanted, wanted.inner, plain))
+        wanted = wanted.inner
     return Swap(swap_sites(_network_of(network), wanted, [site.path for site in chosen]), wanted.spec, chosen)
 
 
@@ -133,10 +132,10 @@ def _nothing_matched(sites: tuple[Site, ...], only: str | None, where: str | Non
     return f"activations: expected at least one site {asked}, got none; the network has {seen}"
 
 
-def _no_gated_block(wanted: Activation, chosen: tuple[Site, ...]) -> str:
+def _no_gated_block(wanted: Activation, inner: Activation, chosen: tuple[Site, ...]) -> str:
     seen = ", ".join(f"{site.path} ({site.kind})" for site in chosen[:5])
     return (
-        f"{wanted.spec}: expected a gated feed-forward block, got plain activations at {seen}; {wanted.name} halves "
-        "the width of what it is given, so the layers around would no longer fit; choose an elementwise activation "
-        f"(robustcheck activations list), for a gated block that is written out the inner one, {INNER[wanted.name]}"
+        f"{wanted.spec}: expected a gated feed-forward block, got plain activations at {seen}; it halves the width of "
+        "what it is given, so the layers around would no longer fit; choose an elementwise activation "
+        f"(robustcheck activations list), for a gated block that is written out the inner one, {inner.spec}"
     )

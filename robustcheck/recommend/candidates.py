@@ -68,7 +68,7 @@ def candidates(model: Model, target: Target, named: Sequence[str] = ()) -> Candi
     if current is None:
         swap_activation(model.network, "relu")
     assert current is not None
-    specs = [activation(spec).spec for spec in named] or list(CATALOGUE)
+    specs = [_put(model, spec) for spec in named] or list(CATALOGUE)
     left_out: list[LeftOut] = []
     taken: list[str] = []
     kept: dict[str, torch.Tensor] = {}
@@ -96,6 +96,15 @@ def candidates(model: Model, target: Target, named: Sequence[str] = ()) -> Candi
             "choose another --target"
         )
     return Candidates(current, tuple(taken), tuple(left_out))
+
+
+def _put(model: Model, spec: str) -> str:
+    """What a swap puts into the model: the inner activation of a gated one where that fits, else the spec itself."""
+    wanted = activation(spec)
+    try:
+        return wanted.spec if wanted.inner is None else swap_activation(model, wanted.spec).activation
+    except RobustcheckError:
+        return wanted.spec
 
 
 def _not_drop_in(spec: str) -> str:

@@ -69,7 +69,7 @@ def _weights(loaded: LoadedStudy, index: int) -> str | None:
         return choice.weights
     if Path(choice.spec).suffix in (".onnx", ".pt2", ".toml"):
         return choice.spec
-    return "shipped" if choice.spec in content.names("models", ".toml") else None
+    return "shipped" if choice.spec in content.model_names() else None
 
 
 def data_summary(loaded: LoadedStudy) -> doc.DataSummary:
@@ -121,6 +121,7 @@ def sensor_summary(loaded: LoadedStudy, index: int) -> doc.SensorSummary:
         bits=sensor.bits,
         form="doa" if inside else sensor.form,
         placement=sensor.placement,
+        doa_only=inside and sensor.form == "doa",
         range=sensor.range if inside else None,
         assumed=sensor.profile.assumed,
         **real,

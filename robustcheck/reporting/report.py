@@ -16,6 +16,7 @@ from robustcheck.errors import ReportError
 from robustcheck.reporting.evidence_record import Confusion, Examples, Sensitivity
 from robustcheck.reporting.record import Interval, Record, SparseRecord
 from robustcheck.reporting.wording import number
+from robustcheck.tomlfile import problems
 
 SCHEMA_VERSION = 1
 MAX_REPORT_BYTES = 256 * 2**20
@@ -157,7 +158,10 @@ class SensorSummary(SparseRecord):
     """The sensor as the study used it."""
 
     sparse: ClassVar[frozenset[str]] = frozenset(
-        {"noise", "kind", "settings", "vary", "at_exposure", "at_lux", "device_seed", "numbers", "operating_points"}
+        {
+            *("noise", "doa_only", "kind", "settings", "vary", "at_exposure", "at_lux", "device_seed", "numbers"),
+            "operating_points",
+        }
     )
 
     key: str = Field(description="unique in the report, e.g. adc-4bit/16 steps")
@@ -171,6 +175,9 @@ class SensorSummary(SparseRecord):
         default=None, description="of a converter; absent for a camera or LIDAR, whose noise follows from its numbers"
     )
     placement: Literal["sensor", "network"]
+    doa_only: bool = Field(
+        default=False, description="of placement network: whether no converter follows a layer, the last one neither"
+    )
     range: Literal["unit", "calibrated"] | None = Field(description="null for placement sensor")
     assumed: tuple[str, ...] = Field(description="numbers of the profile that have no source")
     kind: Literal["converter", "camera", "lidar"] = "converter"
@@ -360,9 +367,7 @@ class Report(SparseRecord):
         try:
             return cls.model_validate(document, strict=False)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ReportError(f"{path}: field {where}: {first['msg']}") from error
+            raise ReportError(f"{path}: field {problems(error, cls)[0]}") from error
 
     def to_json(self) -> str:
         """The document as text: keys in declared order, two-space indent, ends with a newline."""

@@ -131,7 +131,7 @@ def setting(sensor: SensorSummary) -> str:
         return "the camera's own noise"
     noise = {"gaussian": "Gaussian", "laplace": "Laplace"}.get(str(sensor.noise), str(sensor.noise))
     place = "at the sensor" if sensor.placement == "sensor" else "throughout the network"
-    return f"{noise} noise {place}"
+    return f"{noise} noise {place}{', no converter after a layer' if sensor.doa_only else ''}"
 
 
 def result_name(report: Report, result: Result) -> str:

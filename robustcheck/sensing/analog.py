@@ -3,7 +3,8 @@
 As in arXiv 2402.02593 and AnalogVNN: each use of a weight or bias passes clamp → reduce → noise, fresh each time, and
 its gradient goes unchanged to the stored full-precision parameter. The first DOA stands on the physical image, before
 the network's normalisation. Batch-norm parameters are not noised. Layers with weights that this does not cover
-(attention's packed projections, recurrent layers) are an error.
+(attention's packed projections, recurrent layers) are an error. With a sensor of form `doa`, as in the VGG and ResNet
+of that paper's code, no AOD follows a layer: outputs, the logits too, are neither noised again nor bounded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One layer with noise around it: DOA → layer → AOD, its weights and bias behind converters of their own."""
+"""One layer with noise around it: DOA → layer → AOD, or the DOA alone, and converters for its weights and bias."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ Weights = Mapping[str, Mapping[str, torch.Tensor]]
 
 @dataclass(frozen=True)
 class Ports:
-    """The converters of one layer's call with their random streams: what goes in, what comes out, and each weight."""
+    """The converters of one layer's call with their random streams: what goes in, what comes out, and each weight.
+
+    `output` is None where nothing converts what comes out (form `doa`).
+    """
 
     input: BoundConverter
-    output: BoundConverter
+    output: BoundConverter | None
     weights: tuple[tuple[str, BoundConverter], ...]
 
 
@@ -92,7 +95,7 @@ class AnalogLayer(nn.Module):
             weights = noisy_weights([(self, ports)], now.draw)[self.site]
         own = layer._parameters
         own_kind = plain(layer)
-        if own_kind and torch.is_grad_enabled() and fuses(layer, x):
+        if own_kind and ports.output is not None and torch.is_grad_enabled() and fuses(layer, x):
             before = None if reads_image else ports.input
             return linear(x, own, weights, before, ports.output, now.sample_ids, now.draw)
         if not reads_image:
@@ -103,6 +106,8 @@ class AnalogLayer(nn.Module):
             y = layer(x)
         finally:
             own.update(stored)
+        if ports.output is None:
+            return y  # type: ignore[no-any-return]
         # What torch's own layers return is new, and they do not keep it; others may.
         return ports.output(y, now.sample_ids, now.draw, in_place=own_kind)
 
@@ -116,7 +121,8 @@ class AnalogLayer(nn.Module):
 
         names = [name for name, _ in self.layer.named_parameters(recurse=False)]
         weights = tuple((name, bound("doa", name)) for name in names)
-        return Ports(bound("doa", "input"), bound("aod", "output"), weights)
+        output = bound("aod", "output") if channel.sensor.form == "aod" else None
+        return Ports(bound("doa", "input"), output, weights)
 
     def _measure(self, x: torch.Tensor, measured: dict[str, float]) -> torch.Tensor:
         y: torch.Tensor = self.layer(x)

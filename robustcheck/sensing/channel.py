@@ -217,7 +217,8 @@ def channel(
         bits: override the resolution, 1 to 16.
         steps: the same as steps per unit, 1 to 65535; not together with `bits`.
         noise: gaussian, uniform or laplace, for a converter.
-        form: aod (noise, clamp, quantise) or doa (clamp, quantise, noise), for a converter.
+        form: aod (noise, clamp, quantise) or doa (clamp, quantise, noise), for a converter; with placement network
+            aod is DOA → layer → AOD, doa only the DOA before each layer.
         placement: sensor (the input alone), or network: `train` and `evaluate` then noise every layer and weight too.
         range: of the layers, for placement network: calibrated (from the training data) or unit ([−1, 1]).
         settings: numbers of the profile to set otherwise, such as {"read_noise_e": 5}.

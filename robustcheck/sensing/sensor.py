@@ -33,7 +33,8 @@ class Sensor:
         profile: what the sensor is, the settings of the study among its numbers.
         steps: steps per unit p, the profile's own or an override.
         noise: distribution of the noise that the error probability sets.
-        form: `aod` or `doa`, for placement `sensor`.
+        form: for placement `sensor` the converter at the input, `aod` or `doa`; for placement `network` what stands
+            around every layer, `aod` for DOA → layer → AOD, `doa` for DOA → layer.
         placement: `sensor` (noise at the input) or `network` (also around every layer and on its weights).
         range: of the layers, for placement `network`: `unit` is [−1, 1], `calibrated` follows the training data.
         settings: numbers of the profile that were set otherwise, by name.
@@ -60,12 +61,14 @@ class Sensor:
 
     @property
     def key(self) -> str:
-        """Unique name within a study, e.g. `adc-4bit`, `adc-4bit/16 steps` or `camera-imx477/8 bits/prnu=0`."""
+        """Unique name within a study, e.g. `adc-4bit/16 steps`, `adc-4bit/doa only` or `camera-imx477/prnu=0`."""
         parts = [self.profile.name]
         if self.steps != self.profile.steps:
             parts.append(f"{self.steps} steps" if self.kind == "converter" else f"{self.bits:g} bits")
         if self.kind == "camera" and self.vary == "bits":
             parts.append(f"bits at exposure {self.at_exposure:g}")
+        if self.placement == "network" and self.form == "doa":
+            parts.append("doa only")
         parts += [f"{name}={value:g}" for name, value in self.settings if name != "bits"]
         if self.device_seed:
             parts.append(f"device {self.device_seed}")
@@ -90,7 +93,7 @@ class Sensor:
             "profile": self.profile.sha256,
             "steps": self.steps,
             "noise": self.noise,
-            "form": self.form if self.placement == "sensor" else None,
+            "form": None if self.placement == "network" and self.form == "aod" else self.form,
             "placement": self.placement,
             "range": self.range if self.placement == "network" else None,
         }
@@ -118,7 +121,8 @@ def sensor(
             `steps`; not for a LIDAR.
         steps: override the resolution as steps per unit, 1 to 65535.
         noise: gaussian, uniform or laplace; a camera or LIDAR has its own.
-        form: aod (noise, clamp, quantise) or doa (clamp, quantise, noise), for a converter.
+        form: aod (noise, clamp, quantise) or doa (clamp, quantise, noise), for a converter; with placement network
+            aod is DOA → layer → AOD, doa only the DOA before each layer.
         placement: sensor or network; network for a converter alone.
         range: unit or calibrated.
         settings: numbers of the profile to set otherwise, by name.

@@ -248,16 +248,17 @@ def _abrelu(w: NodeWriter, x: str, *_: Any) -> str:
 
 def _interpolate(w: NodeWriter, x: str, module: nn.Module, _: int) -> str:
     values = _constants(module)
-    i, steepness = float(values["i"]), float(values["s"])
+    i, steepness, alpha = (float(values[name]) for name in ("i", "s", "alpha"))
     if i == 0:
-        return w.op("Relu", x)
+        return _leaky_relu(w, x, nn.LeakyReLU(alpha), 0) if alpha else w.op("Relu", x)
     if values["target"] == "silu":
         goal = w.mul(w.mul(x, w.constant(i)), w.op("Sigmoid", x))
     else:
         goal = w.mul(w.mul(x, w.constant(i / 2)), _twice_normal(w, x, steepness))
     if i == 1:
         return goal
-    return w.add(goal, w.if_positive(x, w.mul(x, w.constant(1 - i)), w.constant(0.0)))
+    below = w.mul(x, w.constant(alpha * (1 - i))) if alpha else w.constant(0.0)
+    return w.add(goal, w.if_positive(x, w.mul(x, w.constant(1 - i)), below))
 
 
 FORMULAS: Final[dict[str, Write]] = {
