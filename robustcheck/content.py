@@ -1,4 +1,4 @@
-"""Finds the files that ship with robustcheck: sensor profiles, reference models, report templates.
+"""Finds the files that ship with robustcheck: sensor profiles, reference models, studies, report templates.
 
 In a checkout they lie in the folders `sensors/`, `models/` and `reports/` beside the package; an installed
 package carries the same folders as the package data of `robustcheck.sensors`, `.models` and `.reports`.
@@ -11,6 +11,7 @@ from typing import Literal
 
 Shelf = Literal["sensors", "models", "reports"]
 
+_STUDY = "study-"
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -33,3 +34,21 @@ def names(name: Shelf, suffix: str) -> list[str]:
     True
     """
     return sorted(path.stem for path in shelf(name).glob(f"*{suffix}"))
+
+
+def model_names() -> list[str]:
+    """The shipped models, sorted.
+
+    >>> "digits-convnet" in model_names()
+    True
+    """
+    return [name for name in names("models", ".toml") if not name.startswith(_STUDY)]
+
+
+def study_names() -> list[str]:
+    """The shipped studies, sorted: files that `robustcheck compare` runs.
+
+    >>> "study-survey" in study_names()
+    True
+    """
+    return [name for name in names("models", ".toml") if name.startswith(_STUDY)]

@@ -15,11 +15,16 @@ _SPEC.loader.exec_module(_synthetic)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests in a real browser are left out where there is none; .ci/run installs one."""
-    if shutil.which("chromium") is None:
-        for item in items:
-            if "chromium" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="needs the Debian package chromium"))
+    """Tests that need a Debian package are left out where there is none; .ci/run installs both."""
+    absent = {
+        "chromium": shutil.which("chromium") is None,
+        "fashion_mnist": not Path("/usr/share/datasets/fashion-mnist").is_dir(),
+    }
+    for item in items:
+        for marker in item.iter_markers():
+            if absent.get(marker.name):
+                package = "chromium" if marker.name == "chromium" else "dataset-fashion-mnist"
+                item.add_marker(pytest.mark.skip(reason=f"needs the Debian package {package}"))
 
 
 @pytest.fixture(scope="session")

@@ -113,10 +113,14 @@ def test_data_options_reach_load_data() -> None:
         seen.append(params)
 
     runner = CliRunner()
-    options = "--data digits --max-samples 60 --resize 9x9 --crop 8x8 --flip --random-crop-padding 2 --split-seed 4"
+    options = (
+        "--data digits --max-samples 60 --resize 9x9 --crop 8x8 --pad 10x12 --flip --random-crop-padding 2 --rotate 15"
+        " --split-seed 4"
+    )
     assert runner.invoke(command, options.split()).exit_code == 0
     loaded = load_data_from(seen[0], class_names=tuple("abcdefghij"))
-    assert loaded.preprocessing == Preprocessing(resize=(9, 9), crop=(8, 8), flip=True, random_crop_padding=2)
+    assert loaded.preprocessing == Preprocessing((9, 9), (8, 8), True, 2, pad=(10, 12), rotate=15)
+    assert loaded.shape == (1, 10, 12)
     assert (loaded.split_seed, loaded.classes[3]) == (4, "d")
     assert sum(map(len, loaded.splits.values())) == 60
     assert runner.invoke(command, []).exit_code == 0

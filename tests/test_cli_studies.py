@@ -2,9 +2,15 @@
 
 from pathlib import Path
 
+import click
 import pytest
 
+from robustcheck.cli.audit import audit
+from robustcheck.cli.compare import compare
+from robustcheck.cli.gate import gate
 from robustcheck.cli.main import main
+from robustcheck.cli.recommend import recommend
+from robustcheck.study.plan import FINETUNE_RATES, SCRATCH_RATES
 
 
 @pytest.fixture(autouse=True)
@@ -150,3 +156,31 @@ def test_a_default_folder_that_holds_another_study_is_left_alone(tmp_path, monke
     assert main([*small, "--ep", "0.4"]) == 0
     assert not Path("robustcheck-audit-3").exists()
     assert main([*small, "--ep", "0.4", "-o", "robustcheck-audit"]) == 2
+
+
+@pytest.mark.parametrize("command", [audit, compare, recommend, gate], ids=lambda command: command.name)
+def test_help_says_what_each_option_is_if_it_is_not_given(command):
+    for option in command.params:
+        if not isinstance(option, click.Option) or option.is_flag:
+            continue
+        if option.default not in (None, (), click.core.UNSET):
+            assert option.show_default, option.name
+        elif option.name in (
+            "rates",
+            "eps",
+            "mean",
+            "std",
+            "input_range",
+            "layout",
+            "channel_order",
+            "data",
+            "weights",
+        ):
+            assert " given" in option.help, option.name
+
+
+@pytest.mark.parametrize("command", [compare, recommend], ids=lambda command: command.name)
+def test_help_states_the_learning_rates_that_are_tried(command):
+    (rates,) = (each for each in command.params if each.name == "rates")
+    finetune, scratch = (", ".join(f"{rate:g}" for rate in each) for each in (FINETUNE_RATES, SCRATCH_RATES))
+    assert f"{finetune} if not given; {scratch} from scratch" in rates.help

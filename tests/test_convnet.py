@@ -31,20 +31,22 @@ def test_convnet_is_what_it_says(spec, act):
     assert {site.kind for site in find_sites(net)} == {spec}
 
 
-def test_convnet_has_the_papers_parameter_count():
-    # arXiv 2402.02593, its ConvNet for CIFAR-10: 1,172,410 parameters.
-    net = convnet(
-        in_channels=3,
-        image_size=32,
-        classes=10,
-        channels=(48, 48, 96, 96, 192, 192),
-        pool_after=(2, 4, 6),
-        linear=(512, 256),
-    )
-    convolutions = sum(p.numel() for name, p in net.named_parameters() if name.startswith("conv"))
-    by_hand = sum(9 * a * b + b for a, b in [(3, 48), (48, 48), (48, 96), (96, 96), (96, 192), (192, 192)])
-    assert convolutions == by_hand
-    assert net.linear1.in_features == 192 * 4 * 4
+def test_convolutions_without_padding_and_dropout_between_them():
+    net = convnet(**SMALL, unpadded=(1,), pool_dropout=0.25).eval()
+    x = torch.linspace(-1, 1, 2 * 64).reshape(2, 1, 8, 8)
+    w = dict(net.named_parameters())
+
+    def conv(x, i, padding):
+        return F.relu(F.conv2d(x, w[f"conv{i}.weight"], w[f"conv{i}.bias"], padding=padding))
+
+    y = F.max_pool2d(conv(conv(x, 1, 0), 2, 1), 2)
+    y = F.max_pool2d(conv(y, 3, 1), 2).flatten(1)
+    y = F.relu(F.linear(y, w["linear1.weight"], w["linear1.bias"]))
+    torch.testing.assert_close(net(x), F.linear(y, w["output.weight"], w["output.bias"]))
+    names = [name for name, _ in net.named_children()]
+    assert names[3:8] == ["act2", "pool2", "pool2_dropout", "conv3", "act3"]
+    assert names.count("pool3_dropout") == 0
+    assert net.pool2_dropout.p == 0.25
 
 
 def test_dropout_acts_in_training_only():
@@ -58,7 +60,8 @@ def test_dropout_acts_in_training_only():
 
 
 def test_mlp_and_registry():
-    assert set(ARCHITECTURES) == {"convnet", "mlp", "pointnet", "rangenet"}
+    paper = {"paper_convnet", "resnet18", "vgg_a", "vit"}
+    assert set(ARCHITECTURES) == {"convnet", "mlp", "pointnet", "rangenet"} | paper
     net = mlp(in_channels=1, image_size=8, classes=10, hidden=(128, 128))
     assert sum(p.numel() for p in net.parameters()) == 64 * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10
     assert build("convnet", {key: list(v) if isinstance(v, tuple) else v for key, v in SMALL.items()})(
@@ -76,8 +79,11 @@ def test_mlp_and_registry():
         ({"in_channels": 0}, "in_channels: expected 1 to 65536, got 0"),
         ({"channels": (3, 0, 5)}, r"channels\[1\]"),
         ({"pool_after": (4,)}, "pool_after: expected numbers from 1 to 3"),
-        ({"image_size": 3}, "poolings that leave a pixel of 3"),
+        ({"unpadded": (0,)}, "unpadded: expected numbers from 1 to 3"),
+        ({"image_size": 3}, "a pixel left after 3 convolutions and their poolings, got 3"),
+        ({"image_size": 5, "unpadded": (1, 3)}, "a pixel left"),
         ({"dropout": 1.0}, "0 <= dropout < 1"),
+        ({"pool_dropout": -0.1}, "0 <= pool_dropout < 1"),
         ({"channels": ("a",)}, "options of convnet"),
         ({"linear": (10**9,)}, r"linear\[0\]"),
         ({"activation": "rleu"}, "did you mean 'relu'"),

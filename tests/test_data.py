@@ -630,7 +630,16 @@ def test_preprocessing_at_loading_reaches_every_split() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"resize": (0, 4)}, {"resize": (4, 10**6)}, {"crop": (4,)}, {"random_crop_padding": 0}, {"resize": (4.0, 4)}],
+    [
+        {"resize": (0, 4)},
+        {"resize": (4, 10**6)},
+        {"crop": (4,)},
+        {"random_crop_padding": 0},
+        {"resize": (4.0, 4)},
+        {"pad": (0, 4)},
+        {"rotate": 0.0},
+        {"rotate": 181.0},
+    ],
 )
 def test_preprocessing_that_makes_no_sense(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidValueError):
@@ -670,6 +679,27 @@ def test_random_crop_is_a_window_of_the_padded_image() -> None:
     assert which.any(0).all()
     # Each of nine windows is expected 33 times, standard deviation 5.4.
     assert (which.sum(1) - 300 / 9).abs().max() < 27
+
+
+def test_pad_puts_black_around_and_the_image_in_the_middle() -> None:
+    data, plain = load_data("digits", preprocessing=Preprocessing(pad=(12, 10))), load_data("digits")
+    assert torch.equal(data.test.images, torch.nn.functional.pad(plain.test.images, (1, 1, 2, 2)))
+    with pytest.raises(DataError, match="pad: expected at least the image, 8×8, got 6×10"):
+        load_data("digits", preprocessing=Preprocessing(pad=(6, 10)))
+
+
+def test_rotate_turns_each_image_by_an_angle_within_the_limit() -> None:
+    # A bar through the centre, whose direction tells the angle: the principal axis of its brightness.
+    bar = torch.zeros(200, 1, 41, 41)
+    bar[:, :, 19:22, 4:37] = 1
+    turned = augment(bar, Preprocessing(rotate=15), np.arange(200, dtype=np.uint64))[:, 0].double()
+    y, x = torch.meshgrid(torch.arange(41.0) - 20, torch.arange(41.0) - 20, indexing="ij")
+    xx, yy, xy = ((turned * each).sum((1, 2)) for each in (x * x, y * y, x * y))
+    angles = torch.rad2deg(0.5 * torch.atan2(2 * xy, xx - yy))
+    assert angles.abs().max() < 15.2
+    # Evenly between the limits: the standard deviation is 15/√3 = 8.66, its error with 200 about 0.27.
+    assert abs(angles.mean()) < 2.5
+    assert 7.6 < angles.std() < 9.7
 
 
 def test_augment_with_nothing_asked_is_the_identity() -> None:

@@ -233,7 +233,7 @@ def typed(**changed):
         "eps": (), "exposures": (), "signals": (), "vary": "exposure", "data": "digits", "sensors": (), "bits": (),
         "steps": (), "noise": "gaussian", "placement": "sensor", "form": "aod", "range": None, "settings": {},
         "device_seed": 0, "classes": None, "draws": 5, "precision": None, "split_seed": 0, "max_samples": None,
-        "resize": None, "crop": None, "flip": False, "random_crop_padding": None,
+        "resize": None, "crop": None, "pad": None, "flip": False, "random_crop_padding": None, "rotate": None,
     }  # fmt: skip
     models = dict.fromkeys(("weights", "mean", "std", "input_range", "layout", "channel_order"))
     return {**plain, **models, **changed}

@@ -137,10 +137,14 @@ def test_a_profile_of_ones_own(tmp_path):
         ("value = 10", "value = ten", r"mine\.toml: not valid TOML.*line 6"),
         ("value = 10", 'value = "ten"', r"mine\.toml, line 6: field bits\.value: .*got 'ten'"),
         ("value = 10", "value = 10\nvolts = 3", r"line 7: field bits\.volts: unknown field; known: value"),
-        ('source = "a guess"', "", r"line 5: field bits\.source: Field required"),
+        (
+            'source = "a guess"',
+            "",
+            r"line 5: field bits\.source: expected text of 1 to 2000 characters, got none; add it",
+        ),
         ('kind = "converter"', 'kind = "film"', r"line 2: field kind: expected one of .*camera.*, got 'film'"),
         ('kind = "converter"', "", r"line 1: field kind: .*got None"),
-        ('kind = "converter"', 'kind = "camera"', r"field full_well_e: Field required"),
+        ('kind = "converter"', 'kind = "camera"', r"field full_well_e: expected a table, got none; add it"),
         ("value = 10", "value = 17", r"line 5: field bits: expected a whole number from 1 to 16, got 17"),
         ("value = 10", "value = 9.5", r"field bits: expected a whole number from 1 to 16, got 9\.5"),
         ("value = 10", "value = nan", r"field bits\.value"),
@@ -180,7 +184,12 @@ def line(text, part, nth=1):
             ("full_well_e", 3),
             r"hdr\.captures\.full_well_e\.valu: .*did you mean 'value'",
         ),
-        ('name = "shorter"\n', "", ("[[hdr.captures]]", 2), r"field hdr\.captures\.name: Field required"),
+        (
+            'name = "shorter"\n',
+            "",
+            ("[[hdr.captures]]", 2),
+            r"field hdr\.captures\.name: expected text of 1 to 32 characters, got none",
+        ),
         (
             'name = "shorter"',
             'name = "shorter"\nwell = 3',
@@ -306,7 +315,7 @@ def test_a_channel_states_its_noise():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ('value = true, unit = "bit"', "valid number"),
+        ('value = true, unit = "bit"', "expected a number"),
         ('value = 1e300, unit = "bit"', "a whole number from 1 to 16"),
     ],
 )
@@ -319,7 +328,12 @@ def test_a_number_is_a_number_of_a_possible_size(tmp_path, wrong, message):
 
 
 @pytest.mark.parametrize(
-    ("source", "message"), [("   ", "at least 1 character"), ("a\\u001b[31mb", "printable"), ("a\\u202eb", "printable")]
+    ("source", "message"),
+    [
+        ("   ", "expected text of 1 to 2000 characters, got '   '"),
+        ("a\\u001b[31mb", "printable"),
+        ("a\\u202eb", "printable"),
+    ],
 )
 def test_a_source_says_something_that_a_terminal_can_show(tmp_path, source, message):
     text = (content.shelf("sensors") / "adc-4bit.toml").read_text(encoding="utf-8")

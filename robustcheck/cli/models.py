@@ -15,12 +15,14 @@ from robustcheck.cli.swap import swap
 
 @click.group()
 def models() -> None:
-    """List, show and train models.
+    """List, show and train models, and list the shipped studies.
 
     \b
     Examples:
       robustcheck models list
       robustcheck models show digits-convnet
+      robustcheck models show "architecture:vit(depth=4)"
+      robustcheck models studies
       robustcheck models train digits-convnet -o mine
     """
 
@@ -41,7 +43,7 @@ def list_command(as_json: bool) -> None:
     from robustcheck import content
     from robustcheck.networks.recipes import load_recipe
 
-    recipes = [load_recipe(name) for name in content.names("models", ".toml")]
+    recipes = [load_recipe(name) for name in content.model_names()]
     if as_json:
         click.echo(json.dumps([recipe.model_dump(mode="json") for recipe in recipes], indent=2))
         return
@@ -54,6 +56,38 @@ def list_command(as_json: bool) -> None:
     for recipe in recipes:
         table.add_row(recipe.name, recipe.title, recipe.architecture, recipe.data, f"{recipe.accuracy:.3f}")
     Console().print(table)
+
+
+@models.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def studies(name: str | None, as_json: bool) -> None:
+    """List the shipped studies, or print the file of one; `robustcheck compare NAME` runs it.
+
+    \b
+    Examples:
+      robustcheck models studies
+      robustcheck models studies study-survey
+      robustcheck models studies study-survey --json
+    """
+    from robustcheck import content
+    from robustcheck.errors import UnknownNameError
+    from robustcheck.study.plan import Study
+
+    known = content.study_names()
+    if name is not None and name not in known:
+        raise UnknownNameError("study", name, known)
+    texts = {each: (content.shelf("models") / f"{each}.toml").read_text(encoding="utf-8") for each in known}
+    if as_json:
+        chosen = known if name is None else [name]
+        loaded = {each: Study.load(content.shelf("models") / f"{each}.toml").document() for each in chosen}
+        click.echo(json.dumps(loaded, indent=2))
+    elif name is not None:
+        click.echo(texts[name], nl=False)
+    else:
+        width = max(map(len, known))
+        for each, text in texts.items():
+            click.echo(f"{each:{width}}  {text.partition(chr(10))[0].removeprefix('# ')}")
 
 
 @models.command()

@@ -29,7 +29,7 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 def loading_options(command: _Command) -> _Command:
-    """How data are split, bounded, resized and cropped: for `load_data_from`, beside a spec in `data`."""
+    """How data are split, bounded, resized, cropped and padded: for `load_data_from`, beside a spec in `data`."""
     return with_options(
         command,
         click.option(
@@ -40,10 +40,13 @@ def loading_options(command: _Command) -> _Command:
             help="Seed of the split into train, validation and test.",
         ),
         click.option(
-            "--max-samples", type=click.IntRange(min=1), help="Most samples of all splits together, in proportion."
+            "--max-samples",
+            type=click.IntRange(min=1),
+            help="Most samples of all splits together, in proportion; all if not given.",
         ),
         click.option("--resize", type=image_size, metavar="HxW", help="Resize every image, HEIGHTxWIDTH."),
         click.option("--crop", type=image_size, metavar="HxW", help="Then crop the centre, HEIGHTxWIDTH."),
+        click.option("--pad", type=image_size, metavar="HxW", help="Then pad with black, to HEIGHTxWIDTH."),
         click.option("--download", is_flag=True, help="Allow torchvision or timm to download data and weights."),
     )
 
@@ -55,8 +58,8 @@ def data_options(command: _Command) -> _Command:
         click.option(
             "--data",
             metavar="SPEC",
-            help="digits, folder:PATH, npz:PATH, torchvision:NAME:ROOT, lidar-scenes, clouds:[PART:]PATH or "
-            "kitti:[PART:]PATH.",
+            help="digits, folder:PATH, npz:PATH, idx:PATH, torchvision:NAME:ROOT, lidar-scenes, clouds:[PART:]PATH or "
+            "kitti:[PART:]PATH; what a shipped model was trained on if not given.",
         ),
         loading_options,
         click.option("--flip", is_flag=True, help="Flip training images left to right at random."),
@@ -65,6 +68,12 @@ def data_options(command: _Command) -> _Command:
             type=click.IntRange(min=1),
             metavar="PIXELS",
             help="Pad training images and crop them back at random.",
+        ),
+        click.option(
+            "--rotate",
+            type=click.FloatRange(0, 180, min_open=True),
+            metavar="DEGREES",
+            help="Rotate training images at random, by at most this angle either way.",
         ),
     )
 
@@ -87,6 +96,8 @@ def load_data_from(
         crop=params["crop"],
         flip=params.get("flip", False),
         random_crop_padding=params.get("random_crop_padding"),
+        pad=params["pad"],
+        rotate=params.get("rotate"),
     )
     return load_data(
         spec,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from robustcheck import content
 from robustcheck.cli.options import data_options, with_options
 from robustcheck.cli.sensor_options import operating_points, sensor_options
 from robustcheck.errors import InvalidValueError, UsageError
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from robustcheck.study.plan import Study
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_NORMALISED = "Of the normalisation; what MODEL states, else none, if not given."
+_OF_A_MODEL = ("weights", "mean", "std", "input_range", "layout", "channel_order")
+_OF_DATA = ("split_seed", "max_samples", "resize", "crop", "pad", "flip", "random_crop_padding", "rotate")
+_OF_SENSORS = ("settings", "device_seed", "vary", "noise", "placement", "form", "range")
+_OF_A_STUDY = ("draws", "precision", "sensitivity")
+_AXES = ("eps", "exposures", "signals")
 _SWAPPED = b'format = "robustcheck swapped model"'
 
 
@@ -48,18 +55,36 @@ def model_options(command: _Command) -> _Command:
     """What a model cannot tell itself."""
     return with_options(
         command,
-        click.option("--weights", metavar="FILE", help="Weights of a factory: .safetensors, or .pt (a state dict)."),
-        click.option("--mean", metavar="M,…", callback=_numbers(None, "numbers a,b,c"), help="Of the normalisation."),
-        click.option("--std", metavar="S,…", callback=_numbers(None, "numbers a,b,c"), help="Of the normalisation."),
+        click.option(
+            "--weights",
+            metavar="FILE|NAME",
+            help="Weights: .safetensors, .pt (a state dict), or torchvision's and timm's own by name, such as DEFAULT; "
+            "as MODEL comes if not given, which is at random for torchvision and timm.",
+        ),
+        click.option("--mean", metavar="M,…", callback=_numbers(None, "numbers a,b,c"), help=_NORMALISED),
+        click.option("--std", metavar="S,…", callback=_numbers(None, "numbers a,b,c"), help=_NORMALISED),
         click.option(
             "--input-range",
             metavar="LOW,HIGH",
             callback=_numbers(2, "two numbers LOW,HIGH"),
-            help="Values that black and white map to before the normalisation; 0,1 if not given.",
+            help="Values that black and white map to before the normalisation; what MODEL states, else 0,1, if not "
+            "given.",
         ),
-        click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="Order of the network's input axes."),
-        click.option("--channel-order", type=click.Choice(["RGB", "BGR"]), help="Order of the network's channels."),
-        click.option("--classes", metavar="FILE", help="Class names of the data, one a line, in label order."),
+        click.option(
+            "--layout",
+            type=click.Choice(["NCHW", "NHWC"]),
+            help="Order of the network's input axes; what MODEL states, else NCHW, if not given.",
+        ),
+        click.option(
+            "--channel-order",
+            type=click.Choice(["RGB", "BGR"]),
+            help="Order of the network's channels; what MODEL states, else RGB, if not given.",
+        ),
+        click.option(
+            "--classes",
+            metavar="FILE",
+            help="Class names of the data, one a line, in label order; the data's own if not given.",
+        ),
     )
 
 
@@ -129,12 +154,10 @@ def base_study(params: Mapping[str, Any], model: str) -> dict[str, Any]:
     """What audits and comparisons state alike: model, data, sensors, EPs, draws."""
     data = params["data"] or _recipe_data(model)
     if data is None:
+        _check_there(model)
         raise UsageError("--data: expected a data set, got none; give one such as digits or folder:PATH")
     names = params["sensors"] or ("adc-4bit",)
-    if params["bits"] and params["steps"]:
-        raise UsageError("expected --bits or --steps, got both; leave one out")
-    resolutions: list[dict[str, Any]] = [{"bits": bits} for bits in params["bits"]]
-    resolutions += [{"steps": steps} for steps in params["steps"]]
+    resolutions = _resolutions(params)
     shared = {key: params[key] for key in ("noise", "placement", "form")}
     shared["range"] = params["range"] or ("unit" if params.get("train") == "scratch" else "calibrated")
     points, at_exposure = operating_points(params, names)
@@ -145,19 +168,11 @@ def base_study(params: Mapping[str, Any], model: str) -> dict[str, Any]:
         **at_exposure,
     }
     return {
-        "models": [
-            {
-                "spec": model,
-                **{key: params[key] for key in ("weights", "mean", "std", "input_range", "layout", "channel_order")},
-            }
-        ],
+        "models": [{"spec": model, **{key: params[key] for key in _OF_A_MODEL}}],
         "data": {
             "spec": data,
             "classes": _class_names(params["classes"]),
-            **{
-                key: params[key]
-                for key in ("split_seed", "max_samples", "resize", "crop", "flip", "random_crop_padding")
-            },
+            **{key: params[key] for key in _OF_DATA},
         },
         "sensors": [{"spec": name, **shared, **each} for name in names for each in resolutions or [{}]],
         **points,
@@ -167,10 +182,49 @@ def base_study(params: Mapping[str, Any], model: str) -> dict[str, Any]:
     }
 
 
+def study_of(context: click.Context, study: Study, model: str) -> Study:
+    """A study with another model in place of its own, and with what was typed in place of what it says.
+
+    A model that the study itself names keeps what the study says of it.
+    """
+    from robustcheck.study.plan import Study
+
+    typed = {
+        str(each.name): context.params[str(each.name)]
+        for each in context.command.params
+        if context.get_parameter_source(str(each.name)) is click.core.ParameterSource.COMMANDLINE
+    }
+
+    def of(names: tuple[str, ...]) -> dict[str, Any]:
+        return {name: typed[name] for name in names if name in typed}
+
+    document = study.document()
+    own: dict[str, Any] = next((each for each in document["models"] if each["spec"] == model), {"spec": model})
+    document["models"] = [own | of(_OF_A_MODEL)]
+    document["data"] |= of(_OF_DATA)
+    if "data" in typed:
+        document["data"]["spec"] = typed["data"]
+    if "classes" in typed:
+        document["data"]["classes"] = _class_names(typed["classes"])
+    sensors = [{"spec": name} for name in typed["sensors"]] if "sensors" in typed else document["sensors"]
+    resolutions = _resolutions(context.params)
+    if resolutions:
+        sensors = [{**each, "bits": None, "steps": None, **other} for each in sensors for other in resolutions]
+    light: dict[str, Any] = {}
+    if typed.keys() & {*_AXES, "vary"}:
+        asked = of(_AXES) or {axis: tuple(map(str, document[axis])) for axis in _AXES}
+        vary = typed.get("vary", sensors[0].get("vary", "exposure"))
+        asked = dict.fromkeys(_AXES, ()) | asked | {"vary": vary}
+        points, light = operating_points(asked, tuple(each["spec"] for each in sensors))
+        document |= points
+    document["sensors"] = [each | of(_OF_SENSORS) | light for each in sensors]
+    return Study.create(**document | of(_OF_A_STUDY))
+
+
 def states_a_study(model: str) -> bool:
-    """Whether MODEL is a study file, which the recipe of a swapped model is not; UsageError where there is no file."""
+    """Whether MODEL is a study, shipped or a file; the recipe of a swapped model is none. UsageError without a file."""
     if not model.endswith(".toml"):
-        return False
+        return model in content.study_names()
     try:
         with Path(model).open("rb") as file:
             return _SWAPPED not in file.read(4096)
@@ -192,10 +246,10 @@ def typed_options(context: click.Context, *, but: Container[str]) -> list[str]:
 
 
 def study_file(context: click.Context, path: str) -> Study:
-    """The study of a file; options that state a study are refused beside it."""
+    """The study of a file, or a shipped one; options that state a study are refused beside it, but for `--data`."""
     from robustcheck.study.plan import Study
 
-    allowed = {"model", "device", "jobs", "out", "charts", "save_study", "as_json", "quiet", "download"}
+    allowed = {"model", "data", "device", "jobs", "out", "charts", "save_study", "as_json", "quiet", "download"}
     typed = typed_options(context, but=allowed)
     if typed:
         raise UsageError(
@@ -203,7 +257,11 @@ def study_file(context: click.Context, path: str) -> Study:
             + ", ".join(typed)
             + "; edit the file, or leave it out"
         )
-    return Study.load(path)
+    study = Study.load(content.shelf("models") / f"{path}.toml" if path in content.study_names() else path)
+    if context.params["data"] is None:
+        return study
+    document = study.document()
+    return Study.create(**document | {"data": document["data"] | {"spec": context.params["data"]}})
 
 
 def out_folder(context: click.Context, out: Path, study: Study) -> Path:
@@ -286,6 +344,22 @@ def _device(name: str) -> str:
     return name
 
 
+def _resolutions(params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What `--bits` or `--steps` say in place of a profile's resolution; UsageError for both."""
+    if params["bits"] and params["steps"]:
+        raise UsageError("expected --bits or --steps, got both; leave one out")
+    return [{"bits": bits} for bits in params["bits"]] + [{"steps": steps} for steps in params["steps"]]
+
+
+def _check_there(model: str) -> None:
+    """UsageError for a model's file that is not there, or a name that no model has."""
+    from robustcheck.networks.loading import spec_kind
+
+    kind, path = spec_kind(model)
+    if kind.startswith(".") and not Path(path).exists():
+        raise UsageError(f"{model}: expected a model's file, got no file of this name; correct its path")
+
+
 def _class_names(path: str | None) -> tuple[str, ...] | None:
     if path is None:
         return None
@@ -296,7 +370,6 @@ def _class_names(path: str | None) -> tuple[str, ...] | None:
 
 def _recipe_data(model: str) -> str | None:
     """The data set that a shipped model was trained on."""
-    from robustcheck import content
     from robustcheck.networks.recipes import load_recipe
 
-    return load_recipe(model).data if model in content.names("models", ".toml") else None
+    return load_recipe(model).data if model in content.model_names() else None

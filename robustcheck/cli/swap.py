@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from robustcheck.study.delivery import Delivered
 
 FORMS = (".onnx", ".toml")
-_OF_TRAINING = ("epochs", "batch_size", "rates", "seed", "device", "flip", "random_crop_padding")
+_OF_TRAINING = ("epochs", "batch_size", "rates", "seed", "device", "flip", "random_crop_padding", "rotate")
 _OF_MEASURING = (
-    "split_seed", "max_samples", "resize", "crop", "sensors", "settings", "device_seed", "bits", "steps", "eps",
+    "split_seed", "max_samples", "resize", "crop", "pad", "sensors", "settings", "device_seed", "bits", "steps", "eps",
     "exposures", "signals", "vary", "noise", "placement", "form", "range", "draws", "precision",
 )  # fmt: skip
 

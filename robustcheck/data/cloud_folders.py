@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -74,16 +75,17 @@ def read_clouds(rest: str, request: Request) -> Listing:
 def part_and_root(kind: str, rest: str, default: str) -> tuple[LidarProfile, Path, bool]:
     """The LIDAR and the folder that `[PART:]PATH` names, and whether it names a LIDAR; `default` is taken if not.
 
-    PART is a shipped profile's name or the path of a profile. What precedes the first colon is PART, so that a path
-    with a colon in it needs one before it. Raises UsageError for a part that is no LIDAR.
+    PART is a shipped profile's name or the path of a profile, which ends in `.toml`; what precedes the first colon is
+    none where it is a drive's letter, nor where the whole is a folder. Raises UsageError for a part that is no LIDAR.
 
     >>> profile, root, named = part_and_root("clouds", "lidar-os1-64:scans/2026", "lidar-vlp16")
     >>> profile.name, str(root), named
     ('lidar-os1-64', 'scans/2026', True)
+    >>> str(part_and_root("clouds", "C:/scans", "lidar-vlp16")[1])
+    'C:/scans'
     """
-    part, colon, path = rest.partition(":")
-    if not colon:
-        part, path = default, rest
+    named = None if Path(rest).is_dir() else re.fullmatch(r"(.*?\.toml|[^:\\/]{2,}|):(.*)", rest)
+    part, path = (default, rest) if named is None else named.groups()
     if not (part and path):
         raise UsageError(
             f"data: expected '{kind}:[PART:]PATH', got '{kind}:{rest}'; an example is {kind}:{default}:scans"
@@ -97,7 +99,7 @@ def part_and_root(kind: str, rest: str, default: str) -> tuple[LidarProfile, Pat
         raise UsageError(
             f"data: expected a LIDAR before the path, got {part}, a {profile.kind}; name one such as {default}"
         )
-    return profile, Path(path), bool(colon)
+    return profile, Path(path), named is not None
 
 
 def window(cloud: PointCloud, thing: NDArray[np.float32], profile: LidarProfile) -> NDArray[np.float32]:

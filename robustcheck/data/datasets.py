@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from robustcheck.data.arrays import TORCHVISION, read_digits, read_npz, read_torchvision
 from robustcheck.data.cloud_folders import CLOUD_PART, read_clouds
 from robustcheck.data.folders import read_folder
+from robustcheck.data.idx import read_idx
 from robustcheck.data.kitti import KITTI_PART, read_kitti
 from robustcheck.data.lidar_scenes import read_lidar_scenes
 from robustcheck.data.listing import ONLY_CLASSIFICATION, Listing, Request, enumerate_names, printable
@@ -141,6 +142,12 @@ KINDS: Final[dict[str, Kind]] = {
     "digits": Kind("digits", "digits", "scikit-learn's handwritten digits, 1797 of 8×8, embedded", read_digits),
     "folder": Kind(
         "folder:PATH", "folder:photos", "one sub-folder of image files a class; train/, test/ kept", read_folder
+    ),
+    "idx": Kind(
+        "idx:PATH",
+        "idx:/usr/share/datasets/fashion-mnist",
+        "a folder of MNIST's IDX files, train- and t10k-, or .gz of them",
+        read_idx,
     ),
     "kitti": Kind(
         "kitti:[PART:]PATH",

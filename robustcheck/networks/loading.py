@@ -17,6 +17,7 @@ from robustcheck import content
 from robustcheck.activations.catalogue import activation
 from robustcheck.errors import InvalidValueError, ModelError, UnknownNameError, UsageError
 from robustcheck.networks import factories
+from robustcheck.networks.architectures.spec import read_architecture
 from robustcheck.networks.exported.network import exported_network
 from robustcheck.networks.fitting import check_fit, check_on_images, read_class_names
 from robustcheck.networks.inputs import ChannelOrder, InputSpec, Layout
@@ -45,6 +46,7 @@ __all__ = [
     "load_model",
     "model_hash",
     "read_class_names",
+    "spec_kind",
 ]
 
 
@@ -117,7 +119,8 @@ def load_model(
     """Load a model in evaluation mode. Random weights, where no others are asked for, are the same in every run.
 
     Args:
-        spec: the name of a shipped model (`robustcheck models list`), `torchvision:NAME`, `timm:NAME`, a `.pt2` file of
+        spec: the name of a shipped model (`robustcheck models list`), `architecture:NAME(OPTION=VALUE, …)`, which
+            robustcheck builds itself, `torchvision:NAME`, `timm:NAME`, an `.onnx` file, a `.pt2` file of
             `torch.export`, a `.toml` file of `save_model`, or `package.module:factory`, a function without arguments
             that returns a `torch.nn.Module`.
         weights: a `.safetensors`, `.pt` or `.pth` file with a state dictionary, or a `.toml` file of `save_model`,
@@ -139,7 +142,7 @@ def load_model(
     >>> load_model("torchvision:squeezenet1_1", classes=10).input.shape
     (3, 224, 224)
     """
-    kind, rest = _kind_of(spec)
+    kind, rest = spec_kind(spec)
     names = None if classes is None or isinstance(classes, int) else tuple(classes)
     count = classes if isinstance(classes, int) else None if names is None else len(names)
     if count is not None and count < 2:
@@ -230,6 +233,15 @@ def _load_shipped(request: _Request) -> _Loaded:
     return _Loaded(network, recipe.input.spec(), recipe.build, recipe.classes)
 
 
+def _load_architecture(request: _Request) -> _Loaded:
+    found = read_architecture(request.rest).with_classes(request.classes)
+    network = found.build()
+    if request.weights is not None:
+        load_weights(network, request.weights)
+    base = Base(request.spec, request.classes)
+    return _Loaded(network, InputSpec(shape=found.shape), found.build, base=base)
+
+
 def _load_torchvision(request: _Request) -> _Loaded:
     name, weights = request.rest, request.weights
     build = partial(factories.torchvision_network, name, request.classes)
@@ -279,13 +291,13 @@ def _load_saved(request: _Request) -> _Loaded:
     saved = read_saved(path)
     if Path(saved.base).suffix == ".pt2":
         return _load_swapped(".pt2", replace(request, rest=str(base_file(saved, path)), weights=str(path)))
-    kind, rest = _kind_of(saved.base)
+    kind, rest = spec_kind(saved.base)
     if kind == "factory":
         raise UsageError(
             f"{path}: its network is made by the code {saved.base}, which a recipe alone does not import; where you "
             f"trust that code, load {saved.base} with --weights {path}"
         )
-    if kind not in ("shipped", "torchvision", "timm"):
+    if kind not in ("shipped", "architecture", "torchvision", "timm"):
         raise UsageError(f"{path}: field base: expected a network that is built by name, got {saved.base}")
     return _load_swapped(kind, replace(request, spec=saved.base, rest=rest, weights=str(path)))
 
@@ -324,6 +336,7 @@ _NEEDS_NETWORK = "a weights file does not say what the network is; give package.
 
 KINDS: Final[dict[str, Callable[[_Request], _Loaded]]] = {
     "shipped": _load_shipped,
+    "architecture": _load_architecture,
     "torchvision": _load_torchvision,
     "timm": _load_timm,
     "factory": _load_factory,
@@ -336,25 +349,39 @@ KINDS: Final[dict[str, Callable[[_Request], _Loaded]]] = {
 """How each kind of model is loaded: by the kind before the colon, or by the suffix of a file."""
 
 
-def _kind_of(spec: str) -> tuple[str, str]:
+def spec_kind(spec: str) -> tuple[str, str]:
+    """Which of `KINDS` a spec asks for, and the spec without its kind.
+
+    A file may have a colon in its name, as `C:\\net.onnx` has.
+
+    Raises:
+        UsageError: the spec asks for none of them.
+
+    >>> spec_kind("timm:vit_tiny_patch16_224"), spec_kind("C:/net.onnx"), spec_kind("package.module:build")
+    (('timm', 'vit_tiny_patch16_224'), ('.onnx', 'C:/net.onnx'), ('factory', 'package.module:build'))
+    """
     suffix = Path(spec).suffix.lower()
     kind, colon, rest = spec.partition(":")
-    if not colon and suffix.startswith(".") and suffix in KINDS:
-        return suffix, spec
-    if colon and kind in KINDS and kind not in ("shipped", "factory"):
+    named = bool(colon) and kind in KINDS and kind not in ("shipped", "factory")
+    imported = bool(colon) and all(part.isidentifier() for part in [*kind.split("."), *rest.split(".")])
+    if suffix.startswith(".") and suffix in KINDS:
+        by_name = named or (imported and suffix not in _NETWORK_FILES)
+        if not by_name or Path(spec).is_file():
+            return suffix, spec
+    if named:
         return kind, rest
-    if colon:
-        parts = [*kind.split("."), *rest.split(".")]
-        if not all(part.isidentifier() for part in parts):
-            raise UsageError(f"model {spec!r}: expected {_GRAMMAR}")
+    if imported:
         return "factory", spec
-    known = content.names("models", ".toml")
+    if colon:
+        raise UsageError(f"model {spec!r}: expected {_GRAMMAR}")
+    known = content.model_names()
     if spec not in known:
         raise UnknownNameError("model", spec, known, remedy=f"A model is {_GRAMMAR}.")
     return "shipped", spec
 
 
+_NETWORK_FILES = (".onnx", ".pt2", ".toml")
 _GRAMMAR = (
-    "the name of a shipped model (robustcheck models list), torchvision:NAME, timm:NAME, an .onnx or .pt2 file, or "
-    "package.module:factory with --weights FILE"
+    "the name of a shipped model (robustcheck models list), architecture:NAME(OPTION=VALUE, …), torchvision:NAME, "
+    "timm:NAME, an .onnx or .pt2 file, or package.module:factory with --weights FILE"
 )

@@ -76,7 +76,7 @@ def load_recipe(name: str) -> Recipe:
         UnknownNameError: no shipped model has this name.
         FileFormatError: the file cannot be read, or a field is missing, unknown or wrong.
     """
-    known = content.names("models", ".toml")
+    known = content.model_names()
     if name not in known:
         raise UnknownNameError("model", name, known)
     return read_recipe(content.shelf("models") / f"{name}.toml")

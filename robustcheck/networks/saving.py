@@ -15,7 +15,7 @@ import tomli_w
 import torch
 
 from robustcheck.errors import ModelError, UsageError
-from robustcheck.networks.loading import Model, load_model, model_hash
+from robustcheck.networks.loading import Model, load_model, model_hash, spec_kind
 from robustcheck.networks.recipes import StatedInput, write_whole
 from robustcheck.networks.saved import FORMAT, SavedModel, SavedSwap, Swapped, rebuilt, swaps_identity
 from robustcheck.networks.surgery import Swap
@@ -129,7 +129,7 @@ def _write(model: Model, folder: Path, name: str) -> list[str]:
 def _check_same(model: Model, recipe: Path) -> None:
     """Load what was written, and compare: classes and options of all modules, tensors, and one output."""
     assert model.base is not None
-    factory = ":" in model.base.spec and not model.base.spec.startswith(("torchvision:", "timm:"))
+    factory = spec_kind(model.base.spec)[0] == "factory"
     again = load_model(model.base.spec, weights=str(recipe)) if factory else load_model(str(recipe))
     ours = copy.deepcopy(model.network).cpu()
     ours.eval()

@@ -11,7 +11,6 @@ import torch
 from robustcheck import content
 from robustcheck.activations.catalogue import activation
 from robustcheck.data.datasets import Dataset, load_data
-from robustcheck.data.preprocessing import Preprocessing
 from robustcheck.errors import UsageError
 from robustcheck.networks.loading import Model, check_fit, check_on_images, load_model
 from robustcheck.networks.recipes import load_recipe
@@ -168,7 +167,7 @@ def load_study(study: Study, *, device: str = "cpu", download: bool = False) -> 
         choice.spec,
         split_seed=choice.split_seed,
         max_samples=choice.max_samples,
-        preprocessing=Preprocessing(choice.resize, choice.crop, choice.flip, choice.random_crop_padding),
+        preprocessing=choice.preprocessing,
         download=download,
         class_names=choice.classes,
     )
@@ -188,12 +187,15 @@ def load_study(study: Study, *, device: str = "cpu", download: bool = False) -> 
                 contestants.insert(0, own)
     if study.kind == "audit":
         return LoadedStudy(study, data, models, tuple(sites), sensors, (AS_IS,), ({},) * len(models), device)
-    unique = tuple(dict.fromkeys(contestants))
-    replaced = tuple(
-        {spec: tuple(site.path for site in swap_activation(model.network, spec).replaced) for spec in unique}
-        for model in models
-    )
+    replaced = tuple(dict(_put(model, spec) for spec in contestants) for model in models)
+    unique = tuple(dict.fromkeys(spec for each in replaced for spec in each))
     return LoadedStudy(study, data, models, tuple(sites), sensors, unique, replaced, device)
+
+
+def _put(model: Model, spec: str) -> tuple[str, tuple[str, ...]]:
+    """What a swap puts into a model, the inner activation where a gated one is named, and at which paths."""
+    swap = swap_activation(model.network, spec)
+    return swap.activation, tuple(site.path for site in swap.replaced)
 
 
 def _checked(model: Model, data: Dataset) -> Model:
@@ -226,7 +228,7 @@ def check_sees(sensor: Sensor, data: Dataset) -> None:
 
 def _check_unseen(model: ModelChoice, study: Study) -> None:
     """Raise UsageError where the split would test a shipped model on the samples that it was trained on."""
-    if model.weights is not None or model.spec not in content.names("models", ".toml"):
+    if model.weights is not None or model.spec not in content.model_names():
         return
     trained_on = load_recipe(model.spec).data
     if study.training.mode != "scratch" and trained_on == study.data.spec and study.data.split_seed != 0:

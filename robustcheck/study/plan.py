@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from robustcheck.activations.catalogue import activation
+from robustcheck.data.preprocessing import Preprocessing
 from robustcheck.errors import RobustcheckError, StudyMismatchError, UsageError
 from robustcheck.sensing.camera_profile import CameraProfile
 from robustcheck.sensing.channel import Channel, check_axis
@@ -35,7 +36,7 @@ from robustcheck.sensing.profile import load_sensor
 from robustcheck.sensing.sensor import HALF_WELL, Placement, Range, Sensor, Vary, sensor
 from robustcheck.study.differences import differences
 from robustcheck.study.precision import LEAST, LEAST_FIRST, MOST_DRAWS
-from robustcheck.tomlfile import read_toml
+from robustcheck.tomlfile import problems, read_toml
 
 NUMERICS = 2
 """Version of all that decides numbers: raise it when a change of the code changes any accuracy."""
@@ -43,17 +44,36 @@ NUMERICS = 2
 SCRATCH_RATES = (1e-3, 3e-3, 1e-2)
 FINETUNE_RATES = (3e-4, 1e-3, 3e-3)
 
+_OWN_AXIS = {"converter": "eps", "camera": "exposures", "lidar": "signals"}
+
 Probability = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
-Lux = Annotated[str, Field(pattern=r"^[0-9]*\.?[0-9]+(e[-+]?[0-9]+)? ?lx$", max_length=32)]
+Lux = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9]*\.?[0-9]+(e[-+]?[0-9]+)? ?lx$", max_length=32, description="an illuminance such as '200 lx'"
+    ),
+]
 Exposure = Share | Lux
-TrainPoint = Annotated[str, Field(pattern=r"^(exposure|signal)=[0-9.e\-]+$", max_length=40)]
+TrainPoint = Annotated[
+    str,
+    Field(
+        pattern=r"^(exposure|signal)=[0-9.e\-]+$",
+        max_length=40,
+        description="text such as 'exposure=0.1' or 'signal=0.3'",
+    ),
+]
 Rate = Annotated[float, Field(gt=0, lt=10)]
 Size = tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _without(document: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The document but for these fields where they are None: what was written before them stays what it was."""
+    return {name: value for name, value in document.items() if value is not None or name not in names}
 
 
 def _said(spec: str, load: Callable[[str], object]) -> str:
@@ -84,7 +104,18 @@ class DataChoice(_Frozen):
     crop: Size | None = None
     flip: bool = False
     random_crop_padding: int | None = Field(default=None, ge=1, le=64, strict=True)
+    pad: Size | None = None
+    rotate: float | None = Field(default=None, gt=0, le=180)
     classes: tuple[str, ...] | None = None
+
+    @model_serializer(mode="wrap")
+    def _serialised(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(write(self), "pad", "rotate")
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to the images."""
+        return Preprocessing(self.resize, self.crop, self.flip, self.random_crop_padding, self.pad, self.rotate)
 
 
 class SensorChoice(_Frozen):
@@ -153,11 +184,7 @@ class TrainingPolicy(_Frozen):
 
     @model_serializer(mode="wrap")
     def _serialised(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        document: dict[str, Any] = write(self)
-        # Written only where it is set, so that studies and reports from before it are what they were.
-        if self.tuning_epochs is None:
-            document.pop("tuning_epochs", None)
-        return document
+        return _without(write(self), "tuning_epochs")
 
     @field_validator("train_ep")
     @classmethod
@@ -273,12 +300,23 @@ class Study(_Frozen):
     def operating_points(self, sensor: Sensor) -> tuple[OperatingPoint, ...]:
         """Where a sensor of this study is read.
 
+        Where sensors of several kinds are given several axes, each is read on its own: a converter at the EPs, a camera
+        at the exposures (at the EPs where there are none), a LIDAR at the signals.
+
         UsageError for an axis that the sensor has not, and for too much light.
         """
-        points = [OperatingPoint("ep", ep) for ep in self.eps]
-        points += [OperatingPoint("exposure", share_of_well(sensor, each)) for each in self.exposures]
-        points += [OperatingPoint("signal", signal) for signal in self.signals]
-        if sensor.vary == "bits" and self.exposures:
+        axes = {name for name in _OWN_AXIS.values() if getattr(self, name)}
+        if len(axes) > 1 and len(own := {_OWN_AXIS[load_sensor(each.spec).kind] for each in self.sensors}) > 1:
+            if not axes <= own:
+                raise UsageError(
+                    f"{', '.join(sorted(axes - own))}: expected a sensor that is read there, got none; leave them out"
+                )
+            axes &= {_OWN_AXIS[sensor.kind]} if _OWN_AXIS[sensor.kind] in axes else {"eps"}
+        points = [OperatingPoint("ep", ep) for ep in self.eps if "eps" in axes]
+        if "exposures" in axes:
+            points += [OperatingPoint("exposure", share_of_well(sensor, each)) for each in self.exposures]
+        points += [OperatingPoint("signal", signal) for signal in self.signals if "signals" in axes]
+        if sensor.vary == "bits" and "exposures" in axes:
             raise UsageError("exposures: expected none where an EP moves the bits; at_exposure says the light there")
         if len(set(points)) != len(points):
             raise UsageError(f"exposures: expected different ones on {sensor.key}, got {self.exposures}")
@@ -292,11 +330,8 @@ class Study(_Frozen):
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
-            problem = error.errors()[0]
-            if problem["type"] == "value_error":  # ours, and whole
-                raise UsageError(problem["msg"].removeprefix("Value error, ")) from error
-            where = ".".join(str(part) for part in problem["loc"])
-            raise UsageError(f"study: {where}: {problem['msg']}, got {problem['input']!r:.80}") from error
+            problem = problems(error, cls)[0]
+            raise UsageError(problem.said if problem.ours else f"study: {problem}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> Study:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from robustcheck.data.datasets import Dataset
@@ -26,6 +25,7 @@ from robustcheck.sensing.sensor import Sensor
 from robustcheck.sensing.sensor import sensor as bind
 from robustcheck.study.evaluation import evaluate_network, ranges
 from robustcheck.study.plan import TrainingPolicy
+from robustcheck.tomlfile import parse_record
 
 VALIDATION_DRAWS = 1
 WARM_UP = 0.05
@@ -149,10 +149,9 @@ def _policy(given: TrainingPolicy | Mapping[str, Any] | None) -> TrainingPolicy:
     if isinstance(given, TrainingPolicy):
         return given
     try:
-        return TrainingPolicy.model_validate(dict(given or {}))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise UsageError(f"policy: {problem['loc'][0]}: {problem['msg']}, got {problem['input']!r:.80}") from error
+        return parse_record(dict(given or {}), TrainingPolicy)
+    except ValueError as error:
+        raise UsageError(f"policy: {error}") from error
 
 
 def _noise(

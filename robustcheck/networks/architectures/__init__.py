@@ -10,14 +10,22 @@ from torch import nn
 from robustcheck.errors import InvalidValueError, UnknownNameError
 from robustcheck.networks.architectures.convnet import convnet
 from robustcheck.networks.architectures.linear import mlp
+from robustcheck.networks.architectures.paper_convnet import paper_convnet
 from robustcheck.networks.architectures.pointnet import pointnet
 from robustcheck.networks.architectures.rangenet import rangenet
+from robustcheck.networks.architectures.resnet import resnet18
+from robustcheck.networks.architectures.vgg import vgg_a
+from robustcheck.networks.architectures.vit import vit
 
 ARCHITECTURES: Final[dict[str, Callable[..., nn.Module]]] = {
     "convnet": convnet,
     "mlp": mlp,
+    "paper_convnet": paper_convnet,
     "pointnet": pointnet,
     "rangenet": rangenet,
+    "resnet18": resnet18,
+    "vgg_a": vgg_a,
+    "vit": vit,
 }
 
 
@@ -30,6 +38,8 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
 
     >>> build("mlp", {"in_channels": 1, "image_size": 8, "classes": 10, "hidden": [16]})[-1]
     Linear(in_features=16, out_features=10, bias=True)
+    >>> build("paper_convnet", {"convolutions": 2, "width": 0.25})[0]
+    Conv2d(3, 12, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
     """
     if name not in ARCHITECTURES:
         raise UnknownNameError("architecture", name, ARCHITECTURES)

@@ -45,7 +45,7 @@ def rangenet(
     (torch.Size([3, 8]), 8192)
     """
     sizes = {"rows": rows, "columns": columns, "classes": classes}
-    check_sizes(sizes, {"channels": channels, "linear": linear}, dropout)
+    check_sizes(sizes, {"channels": channels, "linear": linear}, {"dropout": dropout})
     wanted = read_activation(activation)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     width, height, length = 2, rows, columns
