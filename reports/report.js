@@ -34,6 +34,8 @@
     let now = -1;
     if (!chart.querySelector("[data-tip]")) continue;
     chart.tabIndex = 0;
+    chart.role = "group";
+    chart.ariaLabel = `${chart.querySelector("svg").ariaLabel}: the left and right arrow keys tell its numbers`;
     chart.addEventListener("pointerover", (event) => {
       const mark = event.target.closest("[data-tip]");
       if (mark) show(mark); else conceal();

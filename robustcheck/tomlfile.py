@@ -6,8 +6,9 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -69,47 +70,175 @@ def parse_record(document: Mapping[str, Any], record: type[Record]) -> Record:
     ...     x: int
     >>> parse_record({"x": 1}, Point)
     Point(x=1)
+    >>> parse_record({"x": "one"}, Point)
+    Traceback (most recent call last):
+    ValueError: x: expected a whole number, got 'one'
     """
     try:
         return record.model_validate(document)
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise ValueError(f"{where}: {problem['msg'].removeprefix('Value error, ')}") from error
+        raise ValueError(str(problems(error, record)[0])) from error
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one field.
+
+    Attributes:
+        place: keys from the outermost, with numbers (from 0) in lists.
+        said: what was expected, what came and the remedy.
+        ours: the record's own check said so, in a sentence that needs no place.
+    """
+
+    place: tuple[str | int, ...]
+    said: str
+    ours: bool = False
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (".".join(map(str, self.place)), self.said)))
+
+
+def problems(error: ValidationError, record: type[BaseModel]) -> list[Problem]:
+    """What is wrong with plain data that are not the record, each field once, in the house's words.
+
+    What is expected is read from the record's JSON Schema, so that a number out of range is told the whole range.
+
+    Args:
+        error: of `record.model_validate`.
+        record: what was asked for.
+
+    >>> from pydantic import PositiveInt
+    >>> class Point(BaseModel):
+    ...     x: PositiveInt
+    >>> try:
+    ...     Point.model_validate({"x": -2})
+    ... except ValidationError as error:
+    ...     print(*problems(error, Point))
+    x: expected a whole number above 0, got -2
+    """
+    schema = record.model_json_schema()
+    found: dict[tuple[str | int, ...], Problem] = {}
+    # A misspelt field is also missing: what it may have been meant to be comes first.
+    for problem in sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden"):
+        place, expected = _followed(schema, problem["loc"])
+        known = [name for each in expected for name in each.get("properties", ())]
+        ours = problem["type"] == "value_error"
+        if ours:
+            said = problem["msg"].removeprefix("Value error, ")
+        elif problem["type"] == "extra_forbidden":
+            place, said = problem["loc"], "unknown field" + _nearest(str(problem["loc"][-1]), known)
+        elif problem["type"] == "missing":
+            said = f"expected {_one_of(expected)}, got none; add it"
+        elif problem["loc"][-1:] == ("[key]",):
+            said = f"expected a name of the form {problem['ctx']['pattern']}, got {problem['input']!r:.80}"
+        else:
+            said = f"expected {_one_of(expected)}, got {problem['input']!r:.80}"
+        found.setdefault(place, Problem(place, said, ours))
+    # A list whose items are wrong is also "too short": that says nothing more.
+    return [
+        each
+        for each in found.values()
+        if not any(each.place == p[: len(each.place)] and each.place != p for p in found)
+    ]
 
 
 def _explain(path: Path, text: str, error: ValidationError, record: type[BaseModel]) -> str:
     lines = []
-    problems = error.errors()
-    for problem in problems[:5]:
-        loc = problem["loc"]
-        # A list whose items are wrong is also "too short": that says nothing more.
-        if problem["type"] == "too_short" and any(p["loc"][: len(loc)] == loc != p["loc"] for p in problems):
-            continue
-        field = [part for part in loc if isinstance(part, str)]
-        whole = problem["type"] in ("missing", "extra_forbidden", "value_error")
-        got = "" if whole else f", got {problem['input']!r:.80}"
-        where = f"{path}, line {line_of(text, loc)}" if field else str(path)
-        message = "unknown field" + _nearest(record, loc) if problem["type"] == "extra_forbidden" else problem["msg"]
-        lines.append(f"{where}: field {'.'.join(field) or '(file)'}: {message.removeprefix('Value error, ')}{got}")
+    for problem in problems(error, record)[:5]:
+        field = ".".join(part for part in problem.place if isinstance(part, str))
+        where = f"{path}, line {line_of(text, problem.place)}" if field else str(path)
+        lines.append(f"{where}: field {field or '(file)'}: {problem.said}")
     return "\n".join(lines)
 
 
-def _nearest(record: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+def _nearest(name: str, known: Sequence[str]) -> str:
     """What an unknown field may have been meant to be."""
-    for part in loc[:-1]:
-        inner = record.model_fields.get(part) if isinstance(part, str) else None
-        record = next(_records_in(None if inner is None else inner.annotation), record)
-    near = difflib.get_close_matches(str(loc[-1]), record.model_fields, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(record.model_fields)}"
+    near = difflib.get_close_matches(name, known, n=3)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; known: {', '.join(known)}"
 
 
-def _records_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The records in a type, however deep in unions, tuples and dictionaries."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _records_in(inner)
+_Schema = Mapping[str, Any]
+
+
+def _followed(schema: _Schema, loc: Sequence[str | int]) -> tuple[tuple[str | int, ...], list[_Schema]]:
+    """The part of an error's location that is in the data, and what the schema allows there.
+
+    Of a union pydantic's location also names the member that was tried, which is nowhere in the data.
+    """
+    place: list[str | int] = []
+    here = list(_alternatives(schema, schema))
+    for part in loc:
+        there = [inner for each in here for inner in _inner(each, part)]
+        if there:
+            place.append(part)
+            here = [each for inner in there for each in _alternatives(inner, schema)]
+    return tuple(place), here
+
+
+def _alternatives(node: _Schema, schema: _Schema) -> Iterator[_Schema]:
+    """What a node stands for: itself, the definition that it refers to, or the members of a union."""
+    if "$ref" in node:
+        yield from _alternatives(schema["$defs"][node["$ref"].rpartition("/")[2]], schema)
+    elif "anyOf" in node:
+        for member in node["anyOf"]:
+            yield from _alternatives(member, schema)
+    elif node.get("type") != "null":  # TOML has none
+        yield node
+
+
+def _inner(node: _Schema, part: str | int) -> Iterator[_Schema]:
+    """What a node says of a key, or of the item of a list at an index."""
+    if isinstance(part, int):
+        first = node.get("prefixItems", ())
+        if part < len(first):
+            yield first[part]
+        elif "items" in node:
+            yield node["items"]
+    elif part in node.get("properties", ()):
+        yield node["properties"][part]
+    elif part != "[key]":
+        others = (node.get("additionalProperties"), *node.get("patternProperties", {}).values())
+        yield from (each for each in others if isinstance(each, Mapping))
+
+
+def _one_of(expected: Sequence[_Schema]) -> str:
+    """What any of several nodes allows, in words."""
+    *most, last = dict.fromkeys(words for each in expected for words in _in_words(each))
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _in_words(node: _Schema) -> list[str]:
+    kind = node.get("type")
+    if "enum" in node or "const" in node:
+        return list(map(repr, node.get("enum", [node.get("const")])))
+    if kind in ("integer", "number"):
+        return ["a whole number" + _range(node) if kind == "integer" else "a number" + _range(node)]
+    if kind == "array":
+        low, high = node.get("minItems", 0), node.get("maxItems")
+        if high is not None:
+            return [f"a list of {low} values" if low == high else f"a list of {low} to {high} values"]
+        return ["a list with a value or more" if low else "a list"]
+    if kind == "string" and "pattern" in node:
+        return [node.get("description", f"text of the form {node['pattern']}")]
+    if kind == "string" and "maxLength" in node:
+        return [f"text of {node.get('minLength', 0)} to {node['maxLength']} characters"]
+    if kind == "string":
+        return ["text that is not empty" if node.get("minLength") else "text"]
+    return ["true or false" if kind == "boolean" else "a table"]
+
+
+def _range(node: _Schema) -> str:
+    """The range of a number, in words."""
+    words = {"exclusiveMinimum": "above", "minimum": "at least", "exclusiveMaximum": "below", "maximum": "at most"}
+    limits = {name: _written(node[name]) for name in words if name in node}
+    if limits.keys() == {"minimum", "maximum"}:
+        return f" from {limits['minimum']} to {limits['maximum']}"
+    said = " and ".join(f"{words[name]} {limit}" for name, limit in limits.items())
+    return said and f" {said}"
+
+
+def _written(value: float) -> str:
+    return str(int(value)) if value == int(value) else f"{value:g}"
 
 
 def line_of(text: str, field: Sequence[str | int]) -> int:

@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from html_rules import broken_rules
 
 from robustcheck.reporting import html
 from robustcheck.reporting.html import render_html
@@ -52,6 +53,102 @@ def pages(compare_report, audit_report, build_report):
     reports["camera"] = build_report(sensor_kind="camera")
     reports["lidar"] = build_report("audit", sensor_kind="lidar")
     return {name: render_html(report) for name, report in reports.items()}
+
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>A page</title></head>
+<body><main><h1>A page</h1>{}</main></body></html>"""
+TABLE = '<table><caption>c</caption><thead><tr><th scope="col">a</th></tr></thead><tbody>{}</tbody></table>'
+SOUND = """
+<section aria-label="s"><h2 id="a">A</h2><p>text <a href="#a">A</a></p><h3>B</h3></section>
+<ul><li>one</li></ul><dl><div><dt>t</dt><dd>d</dd><dd>e</dd></div></dl><dl><dt>t</dt><dd>d</dd></dl>
+<form aria-label="f"><fieldset><legend>l</legend><label><input type="checkbox">x</label></fieldset>
+<label for="y">y</label><input id="y"><button type="reset">all</button></form>
+<details><summary>s</summary><div role="region" tabindex="0" aria-labelledby="a">x</div></details>
+<figure><h3>c</h3><svg role="img" aria-label="c" viewBox="0 0 1 1"><path d="M0 0"/></svg>
+<figcaption>f</figcaption></figure>
+""" + TABLE.format('<tr><th scope="row">x</th></tr>')
+
+
+def test_a_sound_document_breaks_no_rule():
+    assert broken_rules(PAGE.format(SOUND)) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "broken"),
+    [
+        ("<p><div>x</div></p>", "unexpected-end-tag"),
+        ('<p class="a" class="b">x</p>', "duplicate-attribute"),
+        ("<table><caption>c</caption><div>x</div></table>", "unexpected-start-tag-implies-table-voodoo"),
+        ("<span><div>x</div></span>", "span: holds div"),
+        ("<label><ul><li>x</li></ul></label>", "label: holds ul"),
+        ("<details><summary><p>x</p></summary></details>", "summary: holds p"),
+        ('<p id="a">x</p><p id="a">y</p>', "id 'a': there 2 times"),
+        ('<p id="a b">x</p>', "id 'a b': expected text without spaces"),
+        ('<p><a href="#b">x</a></p>', "a: href names '#b', which is not there"),
+        ('<p><label for="b">x</label></p>', "label: for names 'b', which is not there"),
+        ('<p aria-describedby="h j" id="h">x</p>', "p: aria-describedby names 'j', which is not there"),
+        ('<div role="region" aria-labelledby="b">x</div>', "div: aria-labelledby names 'b', which is not there"),
+        ('<p><a href="https://a.b"><button type="button">x</button></a></p>', "button: within a"),
+        ('<p><label>x <button type="button">y</button></label></p>', "button: within label"),
+        ('<details><summary><a href="https://a.b">x</a></summary></details>', "a: within summary"),
+        ('<p><a href="https://a.b"><span tabindex="0">x</span></a></p>', "span: within a"),
+        ('<p aria-hidden="true"><a href="https://a.b">x</a></p>', "a: focusable and hidden"),
+        ('<p><a href="https://a.b"></a></p>', "a: no name"),
+        ('<p><input type="checkbox"></p>', "input: no label"),
+        ('<p><label><input name="a"><input name="b">x</label></p>', "label: holds several controls"),
+        ("<p><button>x</button></p>", "button: type None"),
+        ("<h3>x</h3>", "headings: h3 follows h1"),
+        ("<h1>x</h1>", "headings: expected one h1"),
+        ("<h2></h2>", "h2: no text"),
+        ("<section><p>x</p></section>", "section: neither heading nor name"),
+        ("<main></main>", "body: expected one main"),
+        ("<ul><p>x</p></ul>", "ul: holds p"),
+        ("<ul>x</ul>", "ul: holds text"),
+        ("<div><li>x</li></div>", "li: in div"),
+        ("<dl><dd>x</dd></dl>", "dl: expected dt, then dd"),
+        ("<dl><div><dt>x</dt></div></dl>", "div: expected dt, then dd"),
+        ("<dl><div><dt>x</dt><dd>y</dd><dt>x</dt><dd>y</dd></div></dl>", "div: dt after dd"),
+        ("<dl><dt><h2>x</h2></dt><dd>y</dd></dl>", "dt: holds h2"),
+        ("<fieldset><p>x</p><legend>y</legend></fieldset>", "fieldset: expected one legend, the first of all"),
+        ("<fieldset><p>x</p></fieldset>", "fieldset: expected one legend"),
+        ("<details><p>x</p></details>", "details: expected one summary"),
+        ("<figure><p>x</p><figcaption>y</figcaption><p>z</p></figure>", "figure: figcaption is neither first nor last"),
+        ("<table><tbody><tr><td>x</td></tr></tbody></table>", "table: no caption"),
+        ("<table><tbody><tr><td>x</td></tr></tbody><caption>c</caption></table>", "table: its parts are out of order"),
+        (TABLE.format("<tr><td>x</td><td>y</td></tr>"), "table: rows of [1, 2] cells"),
+        (TABLE.format("<tr><th>x</th></tr>"), "th: scope None"),
+        (TABLE.format('<tr><th scope="row"></th></tr>'), "th: no text"),
+        ('<p onclick="x()">x</p>', "p: the attribute onclick is a script"),
+        ('<p href="#">x</p>', "p: no attribute href"),
+        ('<p aria-labeled="x">x</p>', "p: no attribute aria-labeled"),
+        ('<p role="picture">x</p>', "p: no role 'picture'"),
+        ('<div role="region">x</div>', "div: role region without a name"),
+        ('<p tabindex="1">x</p>', "p: tabindex '1'"),
+        ("<center>x</center>", "center: no element that a report is made of"),
+        ('<p><img src="data:,"></p>', "img: no alt"),
+        ("<p><svg></svg></p>", "svg: neither hidden nor an image with a name"),
+    ],
+)
+def test_each_rule_is_seen_to_be_broken(body, broken):
+    assert any(broken in each for each in broken_rules(PAGE.format(body)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "broken"),
+    [
+        ("<!doctype html>", "", "expected-doctype-but-got-start-tag"),
+        (' lang="en"', "", "html: no lang"),
+        ("A page</title>", "</title>", "head: expected one title"),
+        ("<h1>A page</h1>", "", "headings: expected one h1"),
+    ],
+)
+def test_each_rule_of_a_whole_page_is_seen_to_be_broken(old, new, broken):
+    assert any(broken in each for each in broken_rules(PAGE.format("").replace(old, new)))
+
+
+def test_pages_break_no_rule_of_html(pages):
+    assert {name: broken_rules(text) for name, text in pages.items()} == {name: [] for name in pages}
 
 
 def test_page_is_self_contained(pages):

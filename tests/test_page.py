@@ -2,8 +2,8 @@
 
 import re
 
-import html5lib
 import pytest
+from html_rules import broken_rules
 from playwright.sync_api import sync_playwright
 from synthetic_report import ACTIVATIONS, EPS, build
 
@@ -15,6 +15,7 @@ from robustcheck.study.plan import Study
 
 pytestmark = pytest.mark.chromium
 
+NAMED = {"button", "checkbox", "form", "heading", "image", "link", "navigation", "region", "table"}
 EVIL = "<script>alert(1)</script>"
 
 
@@ -242,6 +243,86 @@ def test_pages_with_many_pictures_stay_small(audited):
     assert 300_000 < len(page) < 2_000_000
 
 
-@pytest.mark.parametrize("kind", ["compare", "audit"])
-def test_the_page_is_valid_html(kind):
-    html5lib.HTMLParser(strict=True).parse(render_html(build(kind)))
+def test_the_evidence_is_valid_html(audited):
+    assert broken_rules(audited.read_text(encoding="utf-8")) == []
+
+
+CONTRAST = """() => {
+    const pixel = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const painted = (colours) => {
+        for (const colour of ["white", ...colours]) {
+            pixel.fillStyle = colour;
+            pixel.fillRect(0, 0, 1, 1);
+        }
+        const [r, g, b] = pixel.getImageData(0, 0, 1, 1).data;
+        const linear = [r, g, b].map((value) => value / 255).map(
+            (value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+    };
+    const found = [];
+    for (const element of document.body.querySelectorAll("*")) {
+        const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+        if (!own || !element.checkVisibility() || ["STYLE", "SCRIPT"].includes(element.tagName)) continue;
+        const behind = [];
+        for (let each = element; each; each = each.parentElement) {
+            behind.unshift(getComputedStyle(each).backgroundColor);
+        }
+        const style = getComputedStyle(element);
+        const colour = element instanceof SVGElement ? style.fill : style.color;
+        const [below, above] = [painted(behind), painted([...behind, colour])].sort((a, b) => a - b);
+        found.push([(above + 0.05) / (below + 0.05), element.textContent.trim().slice(0, 40)]);
+    }
+    return found;
+}"""
+
+TOO_CLOSE = """() => {
+    const targets = [...document.querySelectorAll("a, button, input, summary, [tabindex]")]
+        .filter((each) => each.checkVisibility())
+        .map((each) => {
+            const box = (each.closest("label") ?? each).getBoundingClientRect();
+            return { each, box, x: box.x + box.width / 2, y: box.y + box.height / 2 };
+        });
+    const small = targets.filter(({ box }) => Math.min(box.width, box.height) < 24);
+    const near = ({ x, y }, { box }) => Math.hypot(
+        Math.max(box.left - x, 0, x - box.right), Math.max(box.top - y, 0, y - box.bottom)) < 12;
+    const apart = (one, other) => small.includes(other)
+        ? Math.hypot(one.x - other.x, one.y - other.y) >= 24 : !near(one, other);
+    return small.filter((one) => targets.some(
+        (other) => other !== one && !other.each.contains(one.each) && !apart(one, other)))
+        .map(({ each }) => each.outerHTML.slice(0, 80));
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("which", ["compared", "audited"])
+def test_text_stands_out_from_what_is_behind_it(visit, request, which, scheme):
+    """WCAG 2.2, 1.4.3: a contrast of 4.5 at least, here for large text too."""
+    seen = visit(request.getfixturevalue(which), color_scheme=scheme)
+    seen.page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    for kind in ("right", "wrong"):  # the darkest that a cell of the matrix can be
+        seen.page.evaluate(f"document.querySelector('td.{kind}')?.style.setProperty('--share', 1)")
+    found = seen.page.evaluate(CONTRAST)
+    assert len(found) > 100
+    assert [each for each in found if each[0] < 4.5] == []
+
+
+@pytest.mark.parametrize("width", [340, 1440])  # at 340 px boxes of the filter stand below each other
+@pytest.mark.parametrize("which", ["compared", "audited"])
+def test_what_is_pressed_is_large_or_far_from_others(visit, request, which, width):
+    """WCAG 2.2, 2.5.8: 24 by 24 CSS pixels, or that much room around it."""
+    assert visit(request.getfixturevalue(which), width=width).page.evaluate(TOO_CLOSE) == []
+
+
+@pytest.mark.parametrize("which", ["compared", "audited"])
+def test_a_screen_reader_has_a_name_for_all_that_is_used(visit, request, which):
+    seen = visit(request.getfixturevalue(which))
+    seen.page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    nodes = seen.page.context.new_cdp_session(seen.page).send("Accessibility.getFullAXTree")["nodes"]
+    used = []
+    for node in nodes:
+        focusable = any(each["name"] == "focusable" for each in node.get("properties", ()))
+        role = node.get("role", {}).get("value")
+        if not node["ignored"] and (focusable or role in NAMED):
+            used.append((role, node.get("name", {}).get("value", "")))
+    assert {role for role, _ in used} >= {"checkbox", "button", "link", "image", "table", "region", "group"}
+    assert [role for role, name in used if not name.strip()] == []

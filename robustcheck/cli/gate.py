@@ -16,7 +16,14 @@ import click
 
 from robustcheck.cli.options import with_options
 from robustcheck.cli.sensor_options import DEFAULT_EPS
-from robustcheck.cli.study_options import base_study, report_of, states_a_study, study_options, typed_options
+from robustcheck.cli.study_options import (
+    base_study,
+    report_of,
+    states_a_study,
+    study_of,
+    study_options,
+    typed_options,
+)
 from robustcheck.errors import ReportError, RobustcheckError, UsageError
 
 if TYPE_CHECKING:
@@ -43,28 +50,47 @@ def _duration(_context: click.Context, _parameter: click.Parameter, text: str | 
 def _gate_options(command: Any) -> Any:
     return with_options(
         command,
-        click.option("--config", type=_FILE, metavar="FILE", help="Instead of robustcheck.toml or pyproject.toml."),
+        click.option(
+            "--config",
+            type=_FILE,
+            metavar="FILE",
+            help="Settings; robustcheck.toml, else pyproject.toml, of this folder if not given.",
+        ),
         click.option(
             "--check",
             "checks",
             multiple=True,
             metavar="TEXT",
-            help="A check such as 'accuracy@ep=0.5 >= 0.9' (repeatable); those of the file are then left out.",
+            help="A check such as 'accuracy@ep=0.5 >= 0.9' (repeatable); those of the settings if not given.",
         ),
-        click.option("--baseline", type=_FILE, metavar="FILE", help="Report that regressions are measured against."),
+        click.option(
+            "--baseline",
+            type=_FILE,
+            metavar="FILE",
+            help="Report that regressions are measured against; that of the settings if not given.",
+        ),
         click.option(
             "--update-baseline",
             is_flag=True,
             help="Keep this report as the baseline, unless a check other than a regression failed, or one could not be "
             "judged. Where there is no baseline yet, the report is its own.",
         ),
-        click.option("--inconclusive", type=click.Choice(["pass", "fail"]), help="What an undecided gate counts as."),
+        click.option(
+            "--inconclusive",
+            type=click.Choice(["pass", "fail"]),
+            help="What an undecided gate counts as; what the settings say, else neither (exit code 4), if not given.",
+        ),
         click.option(
             "--until-decided",
             is_flag=True,
             help="Take twice the draws again and again while that may decide the gate; the error rates hold.",
         ),
-        click.option("--max-time", metavar="TIME", callback=_duration, help="For --until-decided: 90s, 10m or 1h."),
+        click.option(
+            "--max-time",
+            metavar="TIME",
+            callback=_duration,
+            help="For --until-decided: 90s, 10m or 1h; no limit if not given.",
+        ),
         click.option("--junit", type=_FILE, metavar="FILE", help="Write JUnit XML."),
         click.option("--sarif", type=_FILE, metavar="FILE", help="Write SARIF 2.1.0."),
         click.option("--metrics", type=_FILE, metavar="FILE", help="Write OpenMetrics text."),
@@ -87,8 +113,10 @@ _OF_A_RUN = {"device", "jobs", "out", "charts", "save_study", "download"}
 def gate(context: click.Context, /, source: str | None, **params: Any) -> int:
     """Check a report, or a model, against what [gate] in robustcheck.toml asks for.
 
-    REPORT is a report.json of audit or compare. MODEL is whatever audit takes: it is audited first, at the operating
-    points that the checks name if none are given. Without either, [study] of the file is run.
+    REPORT is a report.json of audit or compare. MODEL is whatever audit takes: it is run first, as [study] of the file
+    says, in place of the models there, and with what options say in place of what [study] says. Where the file has no
+    [study], it is audited at the operating points that the checks name if none are given. Without REPORT and MODEL,
+    [study] of the file is run.
 
     A check passes where the confidence bound on the near side clears its threshold, fails where the bound on the far
     side misses it, and is inconclusive between. Exit codes: 0 pass, 1 fail, 2 usage, 3 could not be judged,
@@ -140,9 +168,17 @@ def gate(context: click.Context, /, source: str | None, **params: Any) -> int:
     return RobustcheckError.exit_code if failed and verdict.outcome != "fail" else verdict.exit_code
 
 
+_SAID_OTHERWISE = {
+    "as_json": "Print the verdict as JSON, and nothing else.",
+    "eps": "Error probability, or a range a:b:n (repeatable); those of the checks if no operating point is given.",
+    "exposures": "Light on a camera: the share of its full well that white fills, or 200lx, or a range a:b:n of equal "
+    "ratios (repeatable).",
+    "signals": "Share of a LIDAR's return signal that arrives, or a range a:b:n of equal ratios (repeatable).",
+    "out": "Folder for the report, and for what was run, which is not run again.",
+}
 for option in gate.params:
-    if isinstance(option, click.Option) and option.name == "as_json":
-        option.help = "Print the verdict as JSON, and nothing else."
+    if isinstance(option, click.Option) and option.name in _SAID_OTHERWISE:
+        option.help = _SAID_OTHERWISE[option.name]
 
 
 def _baseline(path: Path | None, *, quiet: bool) -> Report | None:
@@ -189,6 +225,11 @@ def _study(
     if states_a_study(source):
         _refuse_beside(context, source, _NOT_OF_A_STUDY | _OF_A_RUN)
         return Study.load(source)
+    if found.study is not None:
+        if not params["quiet"]:
+            others = ", ".join(each.spec for each in found.study.models)
+            click.echo(f"note: [study] of {found.path} is run with {source} in place of {others}", err=True)
+        return study_of(context, found.study, source)
     return Study.create(kind="audit", **base_study(params | _points_asked(params, settings), source))
 
 

@@ -221,7 +221,7 @@ def _data(model: str, given: str | None) -> str:
     from robustcheck import content
     from robustcheck.networks.recipes import load_recipe
 
-    known = content.names("models", ".toml")
+    known = content.model_names()
     if model not in known and ":" not in model and not Path(model).suffix:
         raise UnknownNameError("model", model, known, remedy="A file ends in .onnx, .pt2 or .toml.")
     if given is None and model not in known:

@@ -40,12 +40,12 @@ def _blocks(report: Report, charts: Mapping[str, str]) -> Iterator[str]:
             for name, results in audit_views(report).items():
                 if results[0].model == model:
                     yield from _picture(charts, name, f"Accuracy against {axis_of(results[0]).subject}")
-            yield from _table(audit(report, model))
+            yield from table_blocks(audit(report, model))
     else:
         for index, result in enumerate(report.results, 1):
             yield "## Results" if len(report.results) == 1 else f"## {escape(result_name(report, result))}"
             yield from _result(report, result, charts, index)
-    evidence = [block for table in (*mistakes(report), *costs(report)) for block in _table(table)]
+    evidence = [block for table in (*mistakes(report), *costs(report)) for block in table_blocks(table)]
     if evidence:
         yield _folded("Behind the numbers", evidence)
     for each in particulars(report):
@@ -60,12 +60,13 @@ def _result(report: Report, result: Result, charts: Mapping[str, str], index: in
     yield from _picture(charts, f"ranks{end}", "Which activations differ")
     yield from _picture(charts, f"difference{end}", "Difference from the current activation")
     yield from _picture(charts, f"training{end}", "Validation accuracy under noise while training")
-    yield from _table(overview(report, result))
+    yield from table_blocks(overview(report, result))
     details: list[str] = []
     for each in ordered(result):
-        details += _table(ranking(report, result, each.comparison, point_caption(each.point, axis_of(result).digits)))
+        caption = point_caption(each.point, axis_of(result).digits)
+        details += table_blocks(ranking(report, result, each.comparison, caption))
     if result.area is not None:
-        details += _table(ranking(report, result, result.area, f"Area under the {axis_of(result).curve}"))
+        details += table_blocks(ranking(report, result, result.area, f"Area under the {axis_of(result).curve}"))
     if details:
         yield _folded("Ranking at each operating point", details)
 
@@ -78,11 +79,12 @@ def _picture(charts: Mapping[str, str], name: str, alternative: str) -> Iterator
 def _particular(each: Particular) -> list[str]:
     blocks = ["\n".join(f"- {escape(term)}: {escape(text)}" for term, text in each.facts)] if each.facts else []
     for table in each.tables:
-        blocks += _table(table)
+        blocks += table_blocks(table)
     return blocks
 
 
-def _table(table: Table) -> list[str]:
+def table_blocks(table: Table) -> list[str]:
+    """A table as blocks of Markdown: its caption, itself, and what is said below it."""
     heads = " | ".join(map(escape, table.columns))
     rules = " | ".join(["---", *(["---" if table.words else "---:"] * (len(table.columns) - 1))])
     rows = (f"| {' | '.join(_cells(line))} |" for line in table.lines)
