@@ -14,7 +14,7 @@ from robustcheck.sensing.camera_ep import error_probability_at
 from robustcheck.sensing.operating_point import OperatingPoint
 from robustcheck.sensing.profile import load_sensor
 from robustcheck.study.cells import contestants, load_study, points
-from robustcheck.study.plan import require_same_study
+from robustcheck.study.differences import require_same_study
 
 AUDIT = {
     "kind": "audit",

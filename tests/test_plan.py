@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from robustcheck.errors import FileFormatError, InvalidValueError, StudyMismatchError, UsageError
-from robustcheck.study.plan import FINETUNE_RATES, SCRATCH_RATES, Study, content_hash, require_same_study
+from robustcheck.study.differences import require_same_study
+from robustcheck.study.plan import FINETUNE_RATES, SCRATCH_RATES, Study, content_hash
 from robustcheck.study.point_ranges import parse_eps
 
 PLAIN = {

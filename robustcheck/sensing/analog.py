@@ -66,12 +66,16 @@ def _range(name: str, measured: Mapping[str, float]) -> float:
 
 
 def uncovered_layers(network: nn.Module) -> list[str]:
-    """Layers with weights that placement `network` cannot noise, as `path (type)`."""
+    """Layers with weights that placement `network` cannot noise, as `path (type)`.
+
+    A module whose attribute `digital` is True says of itself that its parameters stay digital.
+    """
     found = []
     for path, module in network.named_modules():
         own = [name for name, _ in module.named_parameters(recurse=False)]
         ours = type(module).__module__.startswith("robustcheck.activations")
-        if own and not isinstance(module, COVERED + _NOT_NOISED) and not ours:
+        digital = getattr(module, "digital", False) is True
+        if own and not (isinstance(module, COVERED + _NOT_NOISED) or ours or digital):
             found.append(f"{path or '(the network itself)'} ({type(module).__name__}: {', '.join(own)})")
     return found
 

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
+
+from robustcheck.errors import StudyMismatchError
+from robustcheck.study.plan import Study
 
 _MOST_SAID = 24
 
@@ -37,6 +44,23 @@ def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
             yield f"{place}: {_told(one, other)} → {_told(other, one)}"
     elif one != other:
         yield f"{place}: {_in_words(one)} → {_in_words(other)}"
+
+
+def require_same_study(held: dict[str, Any], given: dict[str, Any], folder: Path) -> None:
+    """Raise StudyMismatchError unless two studies differ at most in the number of seeds and the activations.
+
+    Those two may grow or shrink: the cells of one study are the cells of the other.
+    """
+    with suppress(ValidationError):  # what an older version did not write yet is at its default
+        held = Study.model_validate(held).document()
+    free = ("seeds", "activations")
+    held, given = ({name: value for name, value in one.items() if name not in free} for one in (held, given))
+    differing = list(differences(held, given))
+    if differing:
+        raise StudyMismatchError(
+            f"{folder} holds another study; use another --out folder, or the same settings. "
+            "Where they differ, the folder's → this run's:\n  " + "\n  ".join(differing)
+        )
 
 
 def _records(value: Any) -> bool:

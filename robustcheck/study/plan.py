@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from pydantic import (
 
 from robustcheck.activations.catalogue import activation
 from robustcheck.data.preprocessing import Preprocessing
-from robustcheck.errors import RobustcheckError, StudyMismatchError, UsageError
+from robustcheck.errors import RobustcheckError, UsageError
 from robustcheck.sensing.camera_profile import CameraProfile
 from robustcheck.sensing.channel import Channel, check_axis
 from robustcheck.sensing.converter import Form
@@ -34,7 +33,6 @@ from robustcheck.sensing.operating_point import OperatingPoint
 from robustcheck.sensing.optics import exposure_of_lux
 from robustcheck.sensing.profile import load_sensor
 from robustcheck.sensing.sensor import HALF_WELL, Placement, Range, Sensor, Vary, sensor
-from robustcheck.study.differences import differences
 from robustcheck.study.precision import LEAST, LEAST_FIRST, MOST_DRAWS
 from robustcheck.tomlfile import problems, read_toml
 
@@ -386,20 +384,3 @@ def content_hash(document: Any) -> str:
     """
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def require_same_study(held: dict[str, Any], given: dict[str, Any], folder: Path) -> None:
-    """Raise StudyMismatchError unless two studies differ at most in the number of seeds and the activations.
-
-    Those two may grow or shrink: the cells of one study are the cells of the other.
-    """
-    with suppress(ValidationError):  # what an older version did not write yet is at its default
-        held = Study.model_validate(held).document()
-    free = ("seeds", "activations")
-    held, given = ({name: value for name, value in one.items() if name not in free} for one in (held, given))
-    differing = list(differences(held, given))
-    if differing:
-        raise StudyMismatchError(
-            f"{folder} holds another study; use another --out folder, or the same settings. "
-            "Where they differ, the folder's → this run's:\n  " + "\n  ".join(differing)
-        )

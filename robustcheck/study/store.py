@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustcheck.errors import StoreError, StudyMismatchError
-from robustcheck.study.plan import require_same_study
+from robustcheck.study.differences import require_same_study
 
 SCHEMA_VERSION = 1
 FILE_NAME = "study.sqlite"
