@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One thread a process: two worker processes with two torch threads each fight over two cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check format bench matrix schema clean help
+.PHONY: demo test check format bench matrix science schema clean help
 
 help:  ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -32,6 +32,9 @@ bench: $(VENV)/.dev  ## Measure speed and memory beside AnalogVNN and plain torc
 matrix: $(VENV)/.dev  ## Check ONNX exports, operators and architectures, beside peers; writes docs/onnx.md.
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[peers]'
 	$(BIN)/python tests/matrix.py
+
+science: $(VENV)/.dev  ## Remake the tables and figures of docs/science.md from the stored reports.
+	$(BIN)/python tests/science.py
 
 schema: $(VENV)/.dev  ## Write the JSON Schema of reports anew.
 	$(BIN)/python -c "import json; from robustcheck.reporting.report import json_schema; print(json.dumps(json_schema(), indent=2))" > reports/report.schema.json

@@ -15,7 +15,7 @@ from test_docs import ROOT, lines_of
 
 from robustcheck.cli.main import main
 
-GUIDES = ["quickstart", "audit", "gate", "recommend", "activations"]
+GUIDES = ["quickstart", "audit", "gate", "recommend", "activations", "gradients", "networks"]
 DECIDED = {"gate": {0, 1, 4}}
 FACTORY = """
 from torch import nn
@@ -54,6 +54,8 @@ def made_small(line):
     if words[0] == "recommend":
         words += ["--epochs", "1", "--lr-epochs", "1", "--lr", "0.003", "--seeds", "2", "--jobs", "1"]
         words += [] if "-a" in words else ["-a", "gelu"]
+    if words[0] == "analyze":
+        words += ["--samples", "40", "--draws", "2"] if "--model" in words else ["--repeat", "2"]
     return words
 
 

@@ -13,6 +13,7 @@ from types import FrameType
 import click
 
 from robustcheck.cli.activations import activations
+from robustcheck.cli.analyze import analyze
 from robustcheck.cli.audit import audit
 from robustcheck.cli.compare import compare
 from robustcheck.cli.data import data
@@ -42,6 +43,7 @@ def cli() -> None:
       robustcheck recommend digits-convnet --ep 0.5        the swap to make, why, and the model with it
       robustcheck gate digits-convnet --check "accuracy@ep=0.5 >= 0.9"
       robustcheck init --github                            begin a gate: settings, and a workflow
+      robustcheck analyze gradients -a relu -a gelu        why noise harms ReLU
       robustcheck sensors ep --bits 4 --ep 0.5             the noise behind an error probability
 
     Exit codes: 0 done or passed, 1 a gate failed, 2 usage (what was typed), 3 could not run, 4 a gate is not decided,
@@ -49,7 +51,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, audit, compare, recommend, gate, report, init, models, activations, sensors, data):
+for command in (demo, audit, compare, recommend, gate, report, init, analyze, models, activations, sensors, data):
     cli.add_command(command)
 
 

@@ -1,0 +1,227 @@
+"""Remakes every table and figure of docs/science.md from the reports that are stored under reports/.
+
+`make science` runs it. In the document a comment `<!-- NAME -->` begins each part that it writes, and `<!-- end -->`
+ends it. The text between the parts is written by hand. A study that was not run yet leaves a sentence that says so.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+
+from robustcheck.reporting.charts import accuracy_chart, colour_of, data_of, save
+from robustcheck.reporting.markdown import table_blocks
+from robustcheck.reporting.report import Comparison, Report, Result
+from robustcheck.reporting.tables import overview
+from robustcheck.reporting.wording import result_name
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENT = ROOT / "docs" / "science.md"
+PART = re.compile(r"(<!-- (?P<name>(?!end)[a-z0-9-]+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
+STUDIES = ("study-convnet", "study-convnet-fixed-rate", "study-depth", "study-vit", "study-survey")
+
+
+def stored(name: str) -> Report | None:
+    """A stored report; None where its study was not run yet."""
+    path = ROOT / "reports" / name / "report.json"
+    return Report.model_validate_json(path.read_bytes()) if path.is_file() else None
+
+
+def accuracies(name: str) -> Iterator[str]:
+    """The table of every result of a study, under its figure."""
+    report = stored(name)
+    if report is None:
+        yield f"*Not run yet: `robustcheck compare {name}`.*"
+        return
+    for number, result in enumerate(report.results, 1):
+        if len(report.results) > 1:
+            yield f"**{result_name(report, result)}**"
+        yield f"![Accuracy against EP]({figure_of(name, number).name})"
+        yield from table_blocks(overview(report, result))
+
+
+def depth(name: str = "study-depth") -> Iterator[str]:
+    """Accuracy against the number of convolutions, and how far ReLU is behind."""
+    report = stored(name)
+    if report is None:
+        yield f"*Not run yet: `robustcheck compare {name}`.*"
+        return
+    names = [each.spec for each in report.activations]
+    others = [each for each in names if each != "relu"]
+    yield f"![Accuracy against depth]({figure_of(name, 1).name})"
+    columns = ["convolutions", *names, *(f"{each} − relu [points]" for each in others)]
+    lines = [f"| {' | '.join(columns)} |", "|" + "---:|" * len(columns)]
+    for convolutions, comparison in by_depth(report):
+        rows = {row.activation: row for row in comparison.rows}
+        cells = [f"{100 * rows[each].accuracy:.1f}" for each in names]
+        cells += [difference(comparison, each, "relu") for each in others]
+        lines.append(f"| {convolutions} | " + " | ".join(cells) + " |")
+    yield "\n".join(lines)
+    eps = sorted({each.point.ep or 0 for result in report.results for each in result.points if each.point.kind == "ep"})
+    yield (
+        f"Accuracy in percent at EP {', '.join(f'{ep:g}' for ep in eps)}, mean over networks; differences with 95 % "
+        "intervals for all pairs at one depth at once, * significant."
+    )
+
+
+def by_depth(report: Report) -> list[tuple[int, Comparison]]:
+    """The comparison at the noisy point of each cut, by its number of convolutions."""
+    specs = {each.key: each.spec for each in report.models}
+    found = []
+    for result in report.results:
+        stated = re.search(r"convolutions=(\d)", specs[result.model])
+        assert stated is not None, specs[result.model]
+        found.append((int(stated[1]), noisy(result)))
+    return sorted(found, key=lambda each: each[0])
+
+
+def noisy(result: Result) -> Comparison:
+    """At the one EP of a result."""
+    (found,) = (each.comparison for each in result.points if each.point.kind == "ep")
+    return found
+
+
+def difference(comparison: Comparison, a: str, b: str) -> str:
+    """a − b in points with its interval for all pairs."""
+    for pair in comparison.pairs:
+        if {pair.a, pair.b} == {a, b}:
+            sign = 1 if pair.a == a else -1
+            low, high = sorted((sign * pair.lower, sign * pair.upper))
+            star = " *" if pair.significant else ""
+            return f"{100 * sign * pair.difference:+.1f} ({100 * low:.1f} to {100 * high:.1f}){star}"
+    return "–"
+
+
+def gradients() -> dict[str, Any] | None:
+    """The stored gradient analysis; None where it was not run yet."""
+    path = ROOT / "reports" / "gradients" / "gradients.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def gradient_ratios() -> Iterator[str]:
+    """What was measured on the grid beside the paper's figures."""
+    found = gradients()
+    if found is None:
+        yield "*Not run yet.*"
+        return
+    point = found["points"][0]
+    lines = [
+        "| activation | region | largest error | mean error | ratio of maxima | ratio of means |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for errors in point["errors"]:
+        for region in ("full", "near_zero"):
+            each = errors[region]
+            lines.append(
+                f"| {errors['activation']} | {region.replace('_', ' ')} | {each['maximum']['value']:.4f} | "
+                f"{each['mean']['value']:.5f} | {interval(each['ratio']['maximum'])} | "
+                f"{interval(each['ratio']['mean'])} |"
+            )
+    yield "\n".join(lines)
+    yield (
+        f"p = {point['steps']}, EP {point['ep']:g}, mean over {found['repetitions']} repetitions of the noise; in "
+        f"brackets the 95 % interval of the ratio to {found['reference']}."
+    )
+
+
+def gradient_scaling() -> Iterator[str]:
+    """The ratio against p and EP."""
+    found = gradients()
+    if found is None:
+        yield "*Not run yet.*"
+        return
+    lines = [
+        "| EP | p | ratio of maxima | × c(EP)/p | slope from the p before | expected |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]
+    for each in found["scaling"]["points"]:
+        ratio, scaled, slope = each["ratio"]["maximum"], each["scaled"], each["slope"]
+        lines.append(
+            f"| {each['ep']:g} | {each['steps']} | {interval(ratio)} | {scaled['value']:.3f} | {interval(slope, 2)} | "
+            f"{each['expected']:.1f} |"
+        )
+    yield "\n".join(lines)
+
+
+def interval(found: dict[str, float] | None, digits: int = 1) -> str:
+    """A value with its interval."""
+    if found is None:
+        return "–"
+    text = f"{found['value']:.{digits}f}"
+    return text if found["lower"] is None else f"{text} ({found['lower']:.{digits}f}–{found['upper']:.{digits}f})"
+
+
+def figure_of(name: str, number: int) -> Path:
+    """Where a study's figure lies."""
+    return ROOT / "docs" / f"science-{name.removeprefix('study-')}-{number}.svg"
+
+
+def draw_figures() -> None:
+    """Draw the figure of every result that is stored."""
+    for name in STUDIES:
+        report = stored(name)
+        if report is None:
+            continue
+        if name == "study-depth":
+            save(depth_chart(report), figure_of(name, 1))
+            continue
+        for number, result in enumerate(report.results, 1):
+            save(accuracy_chart(report, result), figure_of(name, number))
+
+
+def depth_chart(report: Report) -> Any:
+    """Accuracy against the number of convolutions, a line an activation, its interval over networks as a band."""
+    names = [each.spec for each in report.activations]
+    records = [
+        {"activation": row.activation, "convolutions": convolutions, "accuracy": 100 * row.accuracy,
+         "lower": 100 * row.networks[0], "upper": 100 * row.networks[1]}
+        for convolutions, comparison in by_depth(report)
+        for row in comparison.rows
+        if row.networks is not None
+    ]  # fmt: skip
+    base = alt.Chart(data_of(records)).encode(
+        x=alt.X("convolutions:O", title="convolutions before the three linear layers", axis=alt.Axis(labelAngle=0)),
+        color=colour_of(names),
+    )
+    band = base.mark_area(opacity=0.15).encode(
+        y=alt.Y("lower:Q", title="accuracy [%]", scale=alt.Scale(zero=False)), y2="upper:Q"
+    )
+    line = base.mark_line(point=True).encode(y="accuracy:Q")
+    return (band + line).properties(width=520, height=300, title="Accuracy against depth, band: 95 % over networks")
+
+
+PARTS: dict[str, Callable[[], Iterator[str]]] = {
+    "gradient-ratios": gradient_ratios,
+    "gradient-scaling": gradient_scaling,
+    "convnet": lambda: accuracies("study-convnet"),
+    "convnet-fixed-rate": lambda: accuracies("study-convnet-fixed-rate"),
+    "depth": depth,
+    "vit": lambda: accuracies("study-vit"),
+    "survey": lambda: accuracies("study-survey"),
+}
+
+
+def remade(text: str) -> str:
+    """The document with each part written anew."""
+
+    def part(match: re.Match[str]) -> str:
+        return match[1] + "\n" + "\n\n".join(PARTS[match["name"]]()) + "\n\n"
+
+    return PART.sub(part, text)
+
+
+def main() -> int:
+    """Write the figures and the document."""
+    draw_figures()
+    DOCUMENT.write_text(remade(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

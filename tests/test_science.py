@@ -1,0 +1,63 @@
+"""docs/science.md says what the stored reports say, and shows figures that are there."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from robustcheck import content
+from robustcheck.study.plan import NUMERICS, Study, content_hash
+
+_SPEC = importlib.util.spec_from_file_location("science", Path(__file__).with_name("science.py"))
+science = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(science)
+TEXT = science.DOCUMENT.read_text(encoding="utf-8")
+
+
+def test_every_part_is_what_the_stored_reports_give() -> None:
+    assert science.remade(TEXT) == TEXT, "run make science"
+    assert {match["name"] for match in science.PART.finditer(TEXT)} == set(science.PARTS)
+
+
+def test_every_figure_is_there() -> None:
+    shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", TEXT)
+    assert shown
+    for path in shown:
+        assert (science.DOCUMENT.parent / path).resolve().read_bytes().startswith(b"<svg"), path
+
+
+def test_every_study_that_is_named_ships() -> None:
+    assert set(re.findall(r"`robustcheck compare ([a-z0-9-]+)`", TEXT)) == set(science.STUDIES)
+    assert set(science.STUDIES) <= set(content.study_names())
+
+
+@pytest.mark.parametrize("name", science.STUDIES)
+def test_a_stored_report_is_of_the_study_that_ships(name: str) -> None:
+    report = science.stored(name)
+    if report is not None:
+        study = Study.load(content.shelf("models") / f"{name}.toml")
+        assert report.study == content_hash(study.document())
+        assert report.numerics == NUMERICS
+        assert not report.failures
+
+
+def test_depth_is_read_from_the_models_and_relu_is_what_others_are_compared_with(compare_report) -> None:
+    point = next(each for each in compare_report.results[0].points if each.point.kind == "ep")
+    said = science.difference(point.comparison, "gelu", "relu")
+    (pair,) = (pair for pair in point.comparison.pairs if {pair.a, pair.b} == {"gelu", "relu"})
+    sign = 1 if pair.a == "gelu" else -1
+    assert said.startswith(f"{100 * sign * pair.difference:+.1f} (")
+    assert said.endswith("*") == pair.significant
+    assert science.difference(point.comparison, "gelu", "nothing") == "–"
+
+
+@pytest.mark.parametrize("digits", [1, 2])
+def test_intervals(digits: int) -> None:
+    found = {"value": 1.234, "lower": 1.0, "upper": 1.5}
+    assert science.interval(found, digits) == {1: "1.2 (1.0–1.5)", 2: "1.23 (1.00–1.50)"}[digits]
+    assert science.interval(json.loads('{"value": 2.0, "lower": null, "upper": null}'), digits).startswith("2.0")
+    assert science.interval(None) == "–"
