@@ -98,18 +98,14 @@ def difference(comparison: Comparison, a: str, b: str) -> str:
     return "–"
 
 
-def gradients() -> dict[str, Any] | None:
-    """The stored gradient analysis; None where it was not run yet."""
-    path = ROOT / "reports" / "gradients" / "gradients.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+def gradients(name: str = "gradients") -> dict[str, Any]:
+    """A stored gradient analysis."""
+    return json.loads((ROOT / "reports" / name / "gradients.json").read_text())
 
 
 def gradient_ratios() -> Iterator[str]:
     """What was measured on the grid beside the paper's figures."""
     found = gradients()
-    if found is None:
-        yield "*Not run yet.*"
-        return
     point = found["points"][0]
     lines = [
         "| activation | region | largest error | mean error | ratio of maxima | ratio of means |",
@@ -133,9 +129,6 @@ def gradient_ratios() -> Iterator[str]:
 def gradient_scaling() -> Iterator[str]:
     """The ratio against p and EP."""
     found = gradients()
-    if found is None:
-        yield "*Not run yet.*"
-        return
     lines = [
         "| EP | p | ratio of maxima | × c(EP)/p | slope from the p before | expected |",
         "|---:|---:|---:|---:|---:|---:|",
@@ -147,6 +140,29 @@ def gradient_scaling() -> Iterator[str]:
             f"{each['expected']:.1f} |"
         )
     yield "\n".join(lines)
+
+
+def gradient_inside() -> Iterator[str]:
+    """The sites of a network, backwards from the logits, as it is and with another activation in the same place."""
+    (found,) = gradients("gradients-digits")["results"]
+    columns = {
+        "derivative": "mean \\|Δf′\\|",
+        "own": "error by f′ alone",
+        "carried": "error added",
+        "gradient": "error in all",
+    }
+    named = {growth["activation"] or found["own"]: growth["sites"] for growth in found["growths"]}
+    heads = ["site", *(f"{title}, {name}" for title in columns.values() for name in named)]
+    lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
+    for sites in zip(*named.values(), strict=True):
+        cells = [sites[0]["path"], *(interval(site[column], 3) for column in columns for site in sites)]
+        lines.append(f"| {' | '.join(cells)} |")
+    yield "\n".join(lines)
+    yield (
+        f"`{found['model']}` on {found['samples']} test images of {found['data']}, {found['sensor']} at "
+        f"{found['point'].replace('ep=', 'EP ')}, noise at the input, {found['draws']} draws; 95 % intervals over "
+        "samples and draws, this network only."
+    )
 
 
 def interval(found: dict[str, float] | None, digits: int = 1) -> str:
@@ -199,6 +215,7 @@ def depth_chart(report: Report) -> Any:
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "gradient-ratios": gradient_ratios,
     "gradient-scaling": gradient_scaling,
+    "gradient-inside": gradient_inside,
     "convnet": lambda: accuracies("study-convnet"),
     "convnet-fixed-rate": lambda: accuracies("study-convnet-fixed-rate"),
     "depth": depth,
