@@ -17,6 +17,7 @@ import altair as alt
 
 from robustcheck.reporting.charts import accuracy_chart, colour_of, data_of, save
 from robustcheck.reporting.markdown import table_blocks
+from robustcheck.reporting.rank_charts import critical_difference_chart
 from robustcheck.reporting.report import Comparison, Report, Result
 from robustcheck.reporting.tables import overview
 from robustcheck.reporting.wording import result_name
@@ -42,7 +43,8 @@ def accuracies(name: str) -> Iterator[str]:
     for number, result in enumerate(report.results, 1):
         if len(report.results) > 1:
             yield f"**{result_name(report, result)}**"
-        yield f"![Accuracy against EP]({figure_of(name, number).name})"
+        shown = "Which activations differ" if name == "study-survey" else "Accuracy against EP"
+        yield f"![{shown}]({figure_of(name, number).name})"
         yield from table_blocks(overview(report, result))
 
 
@@ -187,8 +189,10 @@ def draw_figures() -> None:
         if name == "study-depth":
             save(depth_chart(report), figure_of(name, 1))
             continue
+        # Of many activations at few EPs, which differ is what a figure can show.
+        draw = critical_difference_chart if name == "study-survey" else accuracy_chart
         for number, result in enumerate(report.results, 1):
-            save(accuracy_chart(report, result), figure_of(name, number))
+            save(draw(report, result), figure_of(name, number))
 
 
 def depth_chart(report: Report) -> Any:
