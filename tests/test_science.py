@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from robustcheck import content
-from robustcheck.study.plan import NUMERICS, Study, content_hash
+from robustcheck.activations.catalogue import activation
+from robustcheck.study.plan import NUMERICS, Study
 
 _SPEC = importlib.util.spec_from_file_location("science", Path(__file__).with_name("science.py"))
 science = importlib.util.module_from_spec(_SPEC)
@@ -40,7 +41,14 @@ def test_a_stored_report_is_of_the_study_that_ships(name: str) -> None:
     report = science.stored(name)
     if report is not None:
         study = Study.load(content.shelf("models") / f"{name}.toml")
-        assert report.study == content_hash(study.document())
+        assert report.policy == study.training.model_dump(mode="json")
+        assert (report.seeds, report.draws, report.data.spec) == (study.seeds, study.draws, study.data.spec)
+        assert report.data.preprocessing == study.data.preprocessing.as_dict()
+        assert [each.spec for each in report.models] == [each.spec for each in study.models]
+        assert {activation(spec).spec for spec in study.activations} == {each.spec for each in report.activations}
+        assert {each.sensor.key for each in report.results} == {each.bind().key for each in study.sensors}
+        points = {each.point.ep for result in report.results for each in result.points if each.point.kind == "ep"}
+        assert points == set(study.eps)
         assert report.numerics == NUMERICS
         assert not report.failures
 
