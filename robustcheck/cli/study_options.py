@@ -15,7 +15,7 @@ import click
 from robustcheck import content
 from robustcheck.cli.options import data_options, with_options
 from robustcheck.cli.sensor_options import operating_points, sensor_options
-from robustcheck.errors import InvalidValueError, UsageError
+from robustcheck.errors import InvalidValueError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from robustcheck.reporting.report import Report
@@ -189,11 +189,7 @@ def study_of(context: click.Context, study: Study, model: str) -> Study:
     """
     from robustcheck.study.plan import Study
 
-    typed = {
-        str(each.name): context.params[str(each.name)]
-        for each in context.command.params
-        if context.get_parameter_source(str(each.name)) is click.core.ParameterSource.COMMANDLINE
-    }
+    typed = _typed_values(context)
 
     def of(names: tuple[str, ...]) -> dict[str, Any]:
         return {name: typed[name] for name in names if name in typed}
@@ -201,11 +197,7 @@ def study_of(context: click.Context, study: Study, model: str) -> Study:
     document = study.document()
     own: dict[str, Any] = next((each for each in document["models"] if each["spec"] == model), {"spec": model})
     document["models"] = [own | of(_OF_A_MODEL)]
-    document["data"] |= of(_OF_DATA)
-    if "data" in typed:
-        document["data"]["spec"] = typed["data"]
-    if "classes" in typed:
-        document["data"]["classes"] = _class_names(typed["classes"])
+    document["data"] = _data_with(document["data"], typed)
     sensors = [{"spec": name} for name in typed["sensors"]] if "sensors" in typed else document["sensors"]
     resolutions = _resolutions(context.params)
     if resolutions:
@@ -221,9 +213,30 @@ def study_of(context: click.Context, study: Study, model: str) -> Study:
     return Study.create(**document | of(_OF_A_STUDY))
 
 
+def _typed_values(context: click.Context) -> dict[str, Any]:
+    """The values of the options that were typed, by their names."""
+    return {
+        str(each.name): context.params[str(each.name)]
+        for each in context.command.params
+        if context.get_parameter_source(str(each.name)) is click.core.ParameterSource.COMMANDLINE
+    }
+
+
+def _data_with(stated: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """A study's data with what was typed; the class names of other data are not those of the study's."""
+    data = {**stated, **{name: typed[name] for name in _OF_DATA if name in typed}}
+    if "data" in typed:
+        data |= {"spec": typed["data"], "classes": None}
+    if "classes" in typed:
+        data["classes"] = _class_names(typed["classes"])
+    return data
+
+
 def states_a_study(model: str) -> bool:
     """Whether MODEL is a study, shipped or a file; the recipe of a swapped model is none. UsageError without a file."""
     if not model.endswith(".toml"):
+        if model.startswith("study-") and model not in content.study_names():
+            raise UnknownNameError("study", model, content.study_names(), remedy="(all: robustcheck models studies)")
         return model in content.study_names()
     try:
         with Path(model).open("rb") as file:
@@ -246,22 +259,21 @@ def typed_options(context: click.Context, *, but: Container[str]) -> list[str]:
 
 
 def study_file(context: click.Context, path: str) -> Study:
-    """The study of a file, or a shipped one; options that state a study are refused beside it, but for `--data`."""
+    """The study of a file, or a shipped one; of the options that state a study only those of the data are taken."""
     from robustcheck.study.plan import Study
 
-    allowed = {"model", "data", "device", "jobs", "out", "charts", "save_study", "as_json", "quiet", "download"}
+    of_the_run = {"model", "device", "jobs", "out", "charts", "save_study", "as_json", "quiet", "download"}
+    allowed = {*of_the_run, "data", "classes", *_OF_DATA}
     typed = typed_options(context, but=allowed)
     if typed:
         raise UsageError(
-            f"{path} states the whole study: expected no option that states one beside it, got "
+            f"{path} states the whole study: expected at most --data and the options of the data beside it, got "
             + ", ".join(typed)
             + "; edit the file, or leave it out"
         )
     study = Study.load(content.shelf("models") / f"{path}.toml" if path in content.study_names() else path)
-    if context.params["data"] is None:
-        return study
     document = study.document()
-    return Study.create(**document | {"data": document["data"] | {"spec": context.params["data"]}})
+    return Study.create(**document | {"data": _data_with(document["data"], _typed_values(context))})
 
 
 def out_folder(context: click.Context, out: Path, study: Study) -> Path:
