@@ -333,7 +333,9 @@ def wrong_decisions(case: Case) -> tuple[int, int]:
         # No bound is nearer than a standard error; of the two only the one towards the truth may miss it.
         share = np.mean([each.share for each in networks], axis=0)
         if abs(error) > share.std() / math.sqrt(len(share)):
+            # A difference is a loss, which passes where it seems small.
             how = {"difference": case.difference, "shared_draws": case.shared_draws}
+            how["skewed"] = (error > 0) != case.difference
             missed = margin(networks, "below" if error > 0 else "above", ALPHA, **how).total < abs(error) - 1e-12
             passes, fails = passes + (missed and error > 0), fails + (missed and error < 0)
     return passes, fails
@@ -367,7 +369,8 @@ def test_an_unpaired_regression_holds_as_often_as_it_says() -> None:
         before, after = old.draw(rng), new.draw(rng)
         error = before[0].mean - np.mean([each.mean for each in after]) - (old.truth - new.truth)
         far, near = ("above", "below") if error < 0 else ("below", "above")
-        missed = joined(margin(before, far, ALPHA), margin(after, near, ALPHA)).total < abs(error)
+        how = {"skewed": bool(error < 0)}
+        missed = joined(margin(before, far, ALPHA, **how), margin(after, near, ALPHA, **how)).total < abs(error)
         passes, fails = passes + (missed and error < 0), fails + (missed and error > 0)
     assert max(passes, fails) <= MOST_WRONG, (passes / REPETITIONS, fails / REPETITIONS)
 

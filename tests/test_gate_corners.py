@@ -32,7 +32,7 @@ def test_seeds_that_would_decide_are_counted_at_the_alpha_that_the_bound_has():
     networks = tuple(scores(each, each) for each in (120, 160, 200))
     asked = parse_check("accuracy@ep=0.5 >= 0.72")
     found = decide(Open(asked, Subject(), Estimate(networks)), ALPHA, 5).judgement
-    part = margin(networks, "above", ALPHA / 5)
+    part = margin(networks, "above", ALPHA / 5, skewed=False)
 
     def total(count):
         narrower = stats.t.isf(ALPHA / 5, count - 1) / stats.t.isf(ALPHA / 5, 2) * math.sqrt(3 / count)
@@ -41,6 +41,22 @@ def test_seeds_that_would_decide_are_counted_at_the_alpha_that_the_bound_has():
     wanted = next(count for count in range(3, 1000) if total(count) <= 0.12)
     assert found.outcome == "inconclusive"
     assert found.remedy.endswith(f"only more trained networks would: about {wanted} seeds")
+
+
+@pytest.mark.parametrize("networks", [1, 2, 3])
+def test_what_networks_cannot_show_is_said_of_two_already(networks):
+    measured = Estimate((scores(30, 30),) * networks)
+    said = decide(Open(parse_check("accuracy@ep=0.5 >= 0.5"), Subject(), measured), ALPHA, 1).judgement.sentence
+    warning = f"a failure of one training in {networks} may be missing from {networks} networks"
+    assert (warning in said) == (networks > 1)
+    failed = decide(Open(parse_check("accuracy@ep=0.5 >= 0.99"), Subject(), measured), ALPHA, 1).judgement
+    assert failed.outcome == "fail"
+    assert "missing from" not in failed.sentence, "a failure that was not seen could only add to it"
+
+
+def test_a_percentage_is_the_fraction_that_it_says():
+    assert 12.3 / 100 != 0.123
+    assert parse_check("area >= 12.3 %") == parse_check("area >= 0.123")
 
 
 def test_rounding_without_noise_is_no_noise_in_a_drop(audit_report):
@@ -91,8 +107,8 @@ def test_networks_that_gain_where_they_lose_have_a_narrower_bound(lost):
     assert found == pytest.approx(stats.t.isf(ALPHA, 4) * spread / math.sqrt(5), rel=0.15)
 
 
-def test_networks_that_differ_most_in_their_sum_are_bounded_by_it():
-    """Equal gains and losses leave one sample of spread, of the difference alone."""
+def test_networks_that_are_alike_are_taken_to_differ_by_one_sample():
+    """In what is gained less what is lost, and not in each of the two."""
     found = margin(changed((50, 50, 50), (20, 20, 20)), "below", ALPHA, difference=True)
     assert found.networks == pytest.approx(stats.t.isf(ALPHA, 2) / 1000 / math.sqrt(3), rel=1e-9)
 
@@ -111,7 +127,7 @@ def test_draws_of_several_networks_average_and_are_within_what_networks_differ_i
 def test_two_networks_on_other_samples_each_add_the_noise_that_their_samples_share(side):
     before, after = scores(30, 40, 50), scores(60, 70, 95)
     far = {"below": "above", "above": "below"}[side]
-    found = Estimate((after,), (before,), shared_draws=True).margin(side, ALPHA)
+    found = Estimate((after,), (before,), shared_draws=True).margin(side, ALPHA, skewed=True)
     one, other = (margin([each], at, ALPHA, shared_draws=True) for each, at in ((before, side), (after, far)))
     assert min(one.draws, other.draws) > 0.01
     assert found == joined(one, other)
@@ -122,7 +138,7 @@ def test_a_bound_at_zero_is_no_change():
     share = np.zeros(4)
     estimate = Estimate((Scores(share, np.zeros(1), np.zeros(1), 0.0),), difference=True)
     change = Change("net", "adc", "relu", "EP 0.5", 0.5, 0.5, 0.0, None, None, "no interval")
-    below, above = (estimate.margin(side, ALPHA / 2).total for side in ("below", "above"))
+    below, above = (estimate.margin(side, ALPHA / 2, skewed=False).total for side in ("below", "above"))
     for by, end in ((below, "lower"), (-above, "upper")):
         found = _judged(_Pair(replace(change, difference=by), True, estimate), 1)
         assert (getattr(found, end), found.mark) == (0.0, "within noise")

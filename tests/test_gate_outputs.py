@@ -250,7 +250,7 @@ class TestAnnotations:
         lines = annotations(EVIL).splitlines()
         assert len(lines) == 4
         for line in lines:
-            assert re.match(r"::(error|warning) title=[^:,]+::[^\x00-\x1f\x7f]+$", line)
+            assert re.match(r"::(error|warning) title=[^:,]+,file=[^:,]+::[^\x00-\x1f\x7f]+$", line)
             assert HOSTILE in line
 
 

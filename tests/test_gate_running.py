@@ -422,9 +422,9 @@ def decision(
     for number in np.flatnonzero(far).tolist():
         estimate = Estimate(tuple(Scores(each, np.empty(0), np.empty(0), None) for each in right[number]))
         error, part = estimate.value - truth, spent(alpha, number + 1) if spend else alpha
-        if error > 0 and estimate.margin("below", part).total <= error:
+        if error > 0 and estimate.margin("below", part, skewed=True).total <= error:
             return "pass"
-        if error < 0 and estimate.margin("above", part * fail_share).total < -error:
+        if error < 0 and estimate.margin("above", part * fail_share, skewed=False).total < -error:
             return "fail"
     return "inconclusive"
 

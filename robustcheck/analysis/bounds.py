@@ -121,7 +121,13 @@ def combined(terms: Sequence[tuple[float, Outcomes, bool]]) -> Scores:
 
 
 def margin(
-    networks: Sequence[Scores], side: Side, alpha: float, *, difference: bool = False, shared_draws: bool = False
+    networks: Sequence[Scores],
+    side: Side,
+    alpha: float,
+    *,
+    difference: bool = False,
+    shared_draws: bool = False,
+    skewed: bool = True,
 ) -> Margin:
     """How far the mean over networks and samples may be from its estimate, at most, on one side.
 
@@ -131,6 +137,8 @@ def margin(
         alpha: chance that the truth is farther out, 0 < alpha < 0.5.
         difference: values are in [−1, 1], not in [0, 1].
         shared_draws: all samples of a draw share noise. Several networks show it in what they differ.
+        skewed: whether the bound also has to hold where networks are mostly good and some far behind; else it is
+            Student's t alone.
 
     Raises:
         InvalidValueError: no networks, different numbers of samples, or alpha out of its range.
@@ -158,10 +166,10 @@ def margin(
     across = draws = 0.0
     if len(networks) > 1:
         means, gained = (np.array(each) for each in zip(*map(_mean_and_gain, networks), strict=True))
-        across = _population_margin(means, gained, side, len(share), alpha, difference=difference)
+        across = _population_margin(means, gained, side, len(share), alpha, difference=difference, skewed=skewed)
     elif shared_draws:
-        of_draws, gained = networks[0].of_draws, networks[0].gained
-        draws = _population_margin(of_draws, gained, side, len(share), alpha, difference=difference)
+        means, gained = networks[0].of_draws, networks[0].gained
+        draws = _population_margin(means, gained, side, len(share), alpha, difference=difference, skewed=skewed)
     return Margin(whole * math.sqrt(1 - part), whole * math.sqrt(part), draws, across)
 
 
@@ -254,7 +262,7 @@ def _mean_and_gain(network: Scores) -> tuple[float, float]:
 
 
 def _population_margin(
-    means: Values, gained: Values, side: Side, samples: int, alpha: float, *, difference: bool
+    means: Values, gained: Values, side: Side, samples: int, alpha: float, *, difference: bool, skewed: bool
 ) -> float:
     """How far the mean of all draws or networks may be from that of those seen; infinite for one.
 
@@ -263,6 +271,8 @@ def _population_margin(
     if len(means) == 1:
         return math.inf
     student = _student_margin(means, alpha, least=1.0 / samples)
+    if not skewed:
+        return student
     if not difference:
         return max(student, _skewed_margin(means if side == "below" else 1 - means, samples, alpha))
     up, down = (gained, gained - means) if side == "below" else (gained - means, gained)

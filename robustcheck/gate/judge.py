@@ -120,7 +120,9 @@ def decide(found: Open, alpha: float, bounded: int) -> Finding:
     value, lowest = estimate.value, -1.0 if estimate.difference or estimate.against else 0.0
     pass_side: Side = "below" if check.at_least else "above"
     fail_side: Side = "above" if check.at_least else "below"
-    to_pass, to_fail = estimate.margin(pass_side, alpha), estimate.margin(fail_side, fail_alpha)
+    # What few networks hide is failures: it is a pass that must not rest on their being alike.
+    to_pass = estimate.margin(pass_side, alpha, skewed=True)
+    to_fail = estimate.margin(fail_side, fail_alpha, skewed=False)
     below, above = (to_pass, to_fail) if check.at_least else (to_fail, to_pass)
     lower, upper = max(lowest, value - below.total), min(1.0, value + above.total)
     good, bad = (lower, upper) if check.at_least else (-upper, -lower)

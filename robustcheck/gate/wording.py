@@ -55,17 +55,24 @@ def decided(
     alpha = dict(zip(("pass", "fail"), alphas, strict=True))
     unit = " points" if check.rule in ("drop", "regression") else " %"
     decimals = _decimals(bounds, check.threshold)
+    gains = _gains(check, value, decimals)
     least = f"at least {_hundredths(lower, decimals)}{unit}"
     most = f"at most {_hundredths(upper, decimals)}{unit}"
+    if gains:
+        least = f"a gain of at most {_hundredths(-lower, decimals)}{unit}"
+        most = f"a gain of at least {_hundredths(-upper, decimals)}{unit}" if upper < 0 else f"a loss of {most}"
     if outcome == "inconclusive":
         low, high = ("pass", "fail") if check.at_least else ("fail", "pass")
         said = f"{least} with {_confidence(alpha[low])}, {most} with {_confidence(alpha[high])}"
     else:
         said = f"{least if near else most} with {_confidence(alpha[outcome])}"
     measured = _measured(check, value, decimals) + (" on different test samples" if other_samples else "")
-    said += f"; {diverged} of {counted(networks, 'network')} did not converge" if diverged else ""
-    said += f"; {networks} networks show no failure rarer than one in {networks}" if networks > 1 else ""
-    return f"{_who(subject)}{_where(check, subject)}: {measured} ({said}), {_asked(check)}: {outcome}."
+    if diverged:
+        said += f"; {diverged} of {counted(networks, 'network')} did not converge"
+    elif networks > 1 and outcome != "fail":
+        said += f"; a failure of one training in {networks} may be missing from {networks} networks"
+    asked = f"a loss of {_asked(check)}" if gains else _asked(check)
+    return f"{_who(subject)}{_where(check, subject)}: {measured} ({said}), {asked}: {outcome}."
 
 
 def counted_up(check: Check, subject: Subject, outcome: Outcome, count: int) -> Told:
@@ -201,7 +208,14 @@ def _measured(check: Check, value: float, decimals: int) -> str:
     if check.rule not in ("drop", "regression"):
         return f"{'mean accuracy over the curve' if mean else 'accuracy'} {_hundredths(value, decimals)} %"
     other = "the accuracy without noise" if check.rule == "drop" else "the baseline"
-    return f"loses {_hundredths(value, decimals)} points against {other}{' over the curve' if mean else ''}"
+    gains = _gains(check, value, decimals)
+    size = _hundredths(abs(value), decimals)
+    return f"{'gains' if gains else 'loses'} {size} points against {other}{' over the curve' if mean else ''}"
+
+
+def _gains(check: Check, value: float, decimals: int) -> bool:
+    """Whether what should have been lost is shown as negative."""
+    return check.rule in ("drop", "regression") and round(100 * value, decimals) < 0
 
 
 def _decimals(bounds: tuple[float, float], threshold: float) -> int:

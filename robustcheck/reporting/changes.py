@@ -207,8 +207,8 @@ def _judged(pair: _Pair, comparisons: int) -> Change:
     if pair.estimate is None:
         return replace(pair.change, difference=0.0, lower=0.0, upper=0.0, mark="unchanged")
     alpha = ALPHA / 2 / comparisons
-    lower = max(-1.0, pair.change.difference - pair.estimate.margin("below", alpha).total)
-    upper = min(1.0, pair.change.difference + pair.estimate.margin("above", alpha).total)
+    lower = max(-1.0, pair.change.difference - pair.estimate.margin("below", alpha, skewed=False).total)
+    upper = min(1.0, pair.change.difference + pair.estimate.margin("above", alpha, skewed=False).total)
     mark: Mark = "better" if lower > 0 else "worse" if upper < 0 else "within noise"
     return replace(pair.change, lower=lower, upper=upper, mark=mark)
 

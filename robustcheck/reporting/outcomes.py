@@ -55,15 +55,16 @@ class Estimate:
         mean = float(np.mean([each.mean for each in self.networks]))
         return float(np.mean([each.mean for each in self.against])) - mean if self.against else mean
 
-    def margin(self, side: Side, alpha: float) -> Margin:
-        """How far the bound on one side is from the value, at chance `alpha` that the truth is farther out."""
+    def margin(self, side: Side, alpha: float, *, skewed: bool) -> Margin:
+        """How far the bound on one side is from the value, at chance `alpha` that the truth is farther out.
+
+        `skewed` is `robustcheck.analysis.bounds.margin`'s.
+        """
+        how = {"shared_draws": self.shared_draws, "skewed": skewed}
         if not self.against:
-            return margin(self.networks, side, alpha, difference=self.difference, shared_draws=self.shared_draws)
+            return margin(self.networks, side, alpha, difference=self.difference, **how)
         far: Side = "above" if side == "below" else "below"
-        return joined(
-            margin(self.against, side, alpha, shared_draws=self.shared_draws),
-            margin(self.networks, far, alpha, shared_draws=self.shared_draws),
-        )
+        return joined(margin(self.against, side, alpha, **how), margin(self.networks, far, alpha, **how))
 
 
 @dataclass(frozen=True)
