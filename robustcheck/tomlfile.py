@@ -16,6 +16,7 @@ from robustcheck.errors import FileFormatError
 
 MAX_BYTES = 2**20
 Record = TypeVar("Record", bound=BaseModel)
+_Schema = Mapping[str, Any]
 
 _QUOTED_OR_COMMENT = re.compile(
     r'"""(?:\\.|[^\\])*?"""'
@@ -126,7 +127,8 @@ def problems(error: ValidationError, record: type[BaseModel]) -> list[Problem]:
         if ours:
             said = problem["msg"].removeprefix("Value error, ")
         elif problem["type"] == "extra_forbidden":
-            place, said = problem["loc"], "unknown field" + _nearest(str(problem["loc"][-1]), known)
+            hint = _belongs(schema, problem["loc"], problem["input"]) or _nearest(str(problem["loc"][-1]), known)
+            place, said = problem["loc"], f"unknown field; {hint}"
         elif problem["type"] == "missing":
             said = f"expected {_one_of(expected)}, got none; add it"
         elif problem["loc"][-1:] == ("[key]",):
@@ -154,10 +156,18 @@ def _explain(path: Path, text: str, error: ValidationError, record: type[BaseMod
 def _nearest(name: str, known: Sequence[str]) -> str:
     """What an unknown field may have been meant to be."""
     near = difflib.get_close_matches(name, known, n=3)
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; known: {', '.join(known)}"
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(known)}"
 
 
-_Schema = Mapping[str, Any]
+def _belongs(schema: _Schema, loc: Sequence[str | int], value: object) -> str:
+    """Which table around it knows an unknown field; empty where none does, or where the value is not one of its."""
+    for depth in range(len(loc) - 2, -1, -1):
+        for node in _followed(schema, loc[:depth])[1]:
+            found = node.get("properties", {}).get(loc[-1])
+            if found is not None and value in found.get("enum", [value]):
+                title = re.sub(r"\B([A-Z])", r" \1", node.get("title", "file").lstrip("_")).lower()
+                return f"it belongs at the top of the {title}"
+    return ""
 
 
 def _followed(schema: _Schema, loc: Sequence[str | int]) -> tuple[tuple[str | int, ...], list[_Schema]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import nn
 from robustcheck import content
 from robustcheck.cli.main import main
 from robustcheck.errors import InvalidValueError, UnknownNameError, UsageError
-from robustcheck.networks.architectures import ARCHITECTURES
+from robustcheck.networks.architectures import ARCHITECTURES, EXAMPLES
 from robustcheck.networks.architectures.spec import Architecture, read_architecture
 from robustcheck.networks.loading import initialise, load_model
 from robustcheck.networks.saving import save_model, swapped_model
@@ -67,9 +68,39 @@ def test_unknown_names_list_the_nearest() -> None:
         read_architecture("mlq(hidden=[1])")
     with pytest.raises(UnknownNameError, match="did you mean 'hidden'"):
         read_architecture("mlp(hiden=[1])")
-    with pytest.raises(InvalidValueError, match="missing"):
-        load_model("architecture:mlp(hidden=[4])", classes=10)
     assert "mlp" in ARCHITECTURES
+
+
+def test_missing_options_are_named_with_an_example() -> None:
+    with pytest.raises(
+        InvalidValueError, match=r"missing: in_channels, image_size, got .*'mlp\(in_channels=1, "
+    ) as said:
+        load_model("architecture:mlp(hidden=[4])", classes=10)
+    assert "keyword" not in str(said.value)
+    with pytest.raises(InvalidValueError, match="each of its type") as said:
+        load_model("architecture:mlp(in_channels=1, image_size=8, hidden=5)", classes=10)
+    assert "iterable" not in str(said.value)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_examples_of_the_errors_can_be_built(name: str) -> None:
+    read_architecture(EXAMPLES[name]).build()
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "NaN", "Infinity", "1e999"])
+def test_what_is_no_finite_number_is_refused(number: str) -> None:
+    with pytest.raises(InvalidValueError, match=r"^width: expected a factor, 0 < width <= 16, got (nan|inf)$"):
+        load_model(f"architecture:paper_convnet(width={number})")
+
+
+def test_the_page_of_the_networks_has_every_option() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
+    for name in ("convnet", "mlp", "pointnet", "rangenet"):
+        (row,) = re.findall(rf"^\| `{name}` \|.*$", page, re.MULTILINE)
+        must, may = row.split(" | ")[-2:]
+        for option, each in inspect.signature(ARCHITECTURES[name]).parameters.items():
+            needed = each.default is inspect.Parameter.empty
+            assert f"`{option}`" in must if needed else f"`{option}=" in may, (name, option)
 
 
 def test_a_swapped_one_is_saved_and_loaded_again(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from scipy import stats
 from torch import nn
 
 from robustcheck import channel, load_data, load_model
+from robustcheck.activations.catalogue import activation
 from robustcheck.analysis.gradient_growth import LOGITS, _estimated, gradient_growth
 from robustcheck.errors import InvalidValueError, SurgeryError
 from robustcheck.networks.surgery import swap_activation
@@ -272,6 +273,45 @@ def test_draws_that_share_noise_are_clusters():
     assert (clustered.upper - clustered.lower) / 2 == pytest.approx(expected, rel=0.15)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("spread", [0.0, 1e-9, 0.05])
+def test_the_interval_of_a_cosine_stays_within_one(sign, spread):
+    # Of a correlation near 1 a symmetrical interval would go beyond it.
+    values = 1 - spread * np.random.default_rng(0).exponential(size=(1, 2, 6))
+    sums = np.concatenate([sign * values, np.ones_like(values)])
+    found = _estimated(lambda total: total[0] / total[1], sums, True, correlation=True)
+    assert -1 <= found.lower <= found.value <= found.upper <= 1
+    if spread == 0.05:
+        assert found.upper - found.lower > spread / 2
+
+
+def test_few_samples_give_no_cosine_beyond_one(shipped, data):
+    (found,) = gradient_growth(shipped, data, channel("adc-4bit", ep=0.5), samples=4, draws=2)
+    assert all(site.cosine.upper <= 1 for site in found.sites)
+
+
+def test_the_interval_of_a_cosine_is_fishers():
+    values = 0.6 + 0.001 * np.random.default_rng(0).normal(size=(1, 1, 40))
+    sums = np.concatenate([values, np.ones_like(values)])
+    found = _estimated(lambda total: total[0] / total[1], sums, False, correlation=True)
+    margin = stats.t.isf(0.025, 39) * stats.sem(values.ravel()) / (1 - values.mean() ** 2)
+    assert np.arctanh([found.lower, found.upper]) - np.arctanh(values.mean()) == pytest.approx(
+        [-margin, margin], rel=1e-3
+    )
+
+
+def test_a_gated_activation_is_what_stands_inside_the_gate(shipped, data):
+    with torch_seed(0):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), activation("reglu").module(), nn.Linear(8, 10))
+    gated = with_network(shipped, network)
+    swapped = ["geglu", "interpolate(reglu, geglu, i=.25)", "gelu"]
+    found = gradient_growth(gated, data, NOISE, swapped, samples=8, draws=2)
+    assert [each.activation for each in found] == [None, "gelu", "interpolate(relu, gelu, i=0.25)"]
+    assert found[0].sites[1].largest == 1 > found[1].sites[1].largest
+    with pytest.raises(SurgeryError, match="the inner one, gelu"):
+        gradient_growth(shipped, data, NOISE, ["geglu"], samples=8)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -279,7 +319,6 @@ def test_draws_that_share_noise_are_clusters():
         ({"draws": 1}, "draws"),
         ({"samples": 1}, "samples"),
         ({"activations": ["abrelu"]}, "elementwise"),
-        ({"activations": ["geglu"]}, "elementwise"),
     ],
 )
 def test_what_cannot_be_measured(shipped, data, arguments, message):

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from robustcheck.reporting.summary import passages, summary
-from robustcheck.reporting.verdict import difference_from, verdict
+from robustcheck.reporting.verdict import difference_from, power, verdict
 
 
 def section(report, heading):
@@ -405,3 +405,84 @@ def test_no_sentence_has_brackets_within_or_behind_brackets(build_report):
         report = build_report(kind, **options)
         for text in summary(in_lux(report) if options == {"sensor_kind": "camera"} else report):
             assert not re.search(r"\([^()]*\(|\) \(", text), text
+
+
+def with_accuracies(report, accuracies):
+    """The report of one result with these accuracies of relu and gelu at its noisy points, and no difference shown."""
+    (result,) = report.results
+
+    def changed(each, values):
+        like = {row.activation: row for row in each.comparison.rows}
+        rows = [like[name].model_copy(update={"accuracy": value}) for name, value in values.items()]
+        rows.sort(key=lambda row: -row.accuracy)
+        gap = rows[0].accuracy - rows[1].accuracy
+        update = {"a": rows[0].activation, "b": rows[1].activation, "difference": gap, "significant": False}
+        pair = each.comparison.pairs[0].model_copy(update=update)
+        comparison = {"rows": tuple(rows), "pairs": (pair,), "winner": None, "leaders": tuple(values)}
+        return each.model_copy(update={"comparison": each.comparison.model_copy(update=comparison)})
+
+    noisy = (changed(each, values) for each, values in zip(result.points[2:], accuracies, strict=True))
+    points = (*result.points[:2], *noisy)
+    return report.model_copy(update={"results": (result.model_copy(update={"points": points}),)})
+
+
+@pytest.mark.parametrize(
+    ("gelu", "said"),
+    [
+        ((0.9,), "shares the highest mean at EP 0.2."),
+        ((0.8,), "has the highest mean at EP 0.2."),
+        ((0.9, 0.9), "shares the highest mean at every EP."),
+        ((0.8, 0.9), "has the highest mean at EP 0.2 and shares the highest mean at EP 0.4."),
+        (
+            (0.9, 0.95),
+            "is at no single EP significantly worse than the highest mean; the largest difference seen is 5.0 points",
+        ),
+    ],
+)
+@pytest.mark.parametrize("order", [("relu", "gelu"), ("gelu", "relu")])
+def test_an_equal_mean_is_shared(build_report, gelu, said, order):
+    report = build_report(activations=("relu", "gelu"), diverge=False, eps=(0.2, 0.4)[: len(gelu)])
+    accuracies = [{name: {"relu": 0.9, "gelu": value}[name] for name in order} for value in gelu]
+    assert f"relu, the current activation, {said}" in section(with_accuracies(report, accuracies), "The answer")
+
+
+def unlearnt(report, points=lambda each: True):
+    """The report as it is where no network has learnt at these noisy points."""
+
+    def lost(each):
+        if not points(each):
+            return each
+        rows = tuple(row.model_copy(update={"converged": 0}) for row in each.comparison.rows)
+        return each.model_copy(update={"comparison": each.comparison.model_copy(update={"rows": rows})})
+
+    results = tuple(each.model_copy(update={"points": tuple(map(lost, each.points))}) for each in report.results)
+    return report.model_copy(update={"results": results})
+
+
+def test_where_nothing_was_learnt_the_answer_says_so_first_and_no_seeds_are_planned(build_report):
+    report = unlearnt(tied(build_report, eps=(0.2, 0.4))(12, 40))
+    training = tuple(each.model_copy(update={"converged": False}) for each in report.training)
+    report = report.model_copy(update={"training": training})
+    text = section(report, "The answer")
+    assert text.startswith("Nothing was learnt: no network is above chance on validation under noise")
+    assert "train longer (--epochs), or with less noise" in text
+    assert not re.search(
+        r"plan a study|would (show|separate)|a choice may rest on|wins|tied", " ".join(summary(report))
+    )
+    assert "Nothing was learnt" not in " ".join(summary(build_report(seeds=1)))
+    several = unlearnt(build_report(bits=(2, 4), seeds=3))
+    assert "adc-2bit (3 steps, 2 bits): nothing was learnt" in section(several, "The answer")
+
+
+def test_no_seeds_are_planned_for_a_point_where_nothing_was_learnt(build_report):
+    three = unlearnt(tied(build_report, eps=(0.1, 0.2, 0.4))(12, 12, 40), lambda each: each.point.ep == 0.4)
+    assert "what it seems: 12 at EP 0.1 and 0.2." in section(three, "How sure this is")
+    report = unlearnt(tied(build_report, eps=(0.2, 0.4))(12, 40), lambda each: each.point.ep == 0.4)
+    assert "plan a study with about --seeds 12" in section(report, "What to do")
+    assert "40" not in section(report, "What to do")
+    assert "Seeds that would separate the two highest means, if their difference is what it seems: 12 at EP 0.2." in (
+        section(report, "How sure this is")
+    )
+    comparison = report.results[0].points[-1].comparison
+    assert "would separate" not in power(comparison)
+    assert "would separate" in power(report.results[0].points[-2].comparison)

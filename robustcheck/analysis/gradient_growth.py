@@ -105,14 +105,16 @@ def gradient_growth(
         model: from `load_model`; it is left as it is.
         data: whose first test samples are used.
         channel: the noise, with an operating point; its sensor's placement says where it goes.
-        activations: specs of elementwise activations to put at all sites.
+        activations: specs of elementwise activations to put at all sites; in the catalogue's gated blocks a gated one
+            stands for its inner activation, as in `swap_activation`.
         samples: at most so many test samples.
         draws: noisy passes a sample, at least 2.
         device: where to run.
         progress: called with passes done, and all.
 
     Raises:
-        SurgeryError: the network has no activation sites, or none whose derivative can be looked at.
+        SurgeryError: the network has no activation sites, or none whose derivative can be looked at, or no gated blocks
+            for a gated activation.
         InvalidValueError: a channel without noise, a number out of its range, an activation that is not elementwise.
 
     >>> from robustcheck import channel, load_data, load_model
@@ -129,11 +131,13 @@ def gradient_growth(
     for name, number, least in (("samples", samples, 2), ("draws", draws, 2)):
         if number < least:
             raise InvalidValueError(name, expected=f"at least {least}", got=number)
-    specs = [activation(spec).spec for spec in activations]
-    for spec in specs:
-        if not activation(spec).elementwise:
-            raise InvalidValueError("activation", expected="an elementwise one", got=spec)
-    networks = [with_modules(model.network), *(swap_activation(model.network, spec).network for spec in specs)]
+    wanted = [activation(spec) for spec in activations]
+    for each in wanted:
+        if not (each.inner or each).elementwise:
+            raise InvalidValueError("activation", expected="an elementwise one", got=each.spec)
+    swaps = [swap_activation(model.network, each.spec) for each in wanted]
+    networks: dict[str | None, nn.Module] = {None: with_modules(model.network)}
+    networks |= {swap.activation: swap.network for swap in swaps}
     rows = torch.arange(min(samples, len(data.test.labels)))
     passes = -(-len(rows) // CHUNK) * draws
 
@@ -142,7 +146,7 @@ def gradient_growth(
 
     return tuple(
         GradientGrowth(spec, _sites_of(network, model, data, channel, rows, draws, device, part(number)))
-        for number, (spec, network) in enumerate(zip((None, *specs), networks, strict=True))
+        for number, (spec, network) in enumerate(networks.items())
     )
 
 
@@ -151,6 +155,7 @@ Sums = npt.NDArray[np.float64]
 
 _ELEMENTS, _CHANGE, _FLIPPED, _OWN, _CLEAN, _ERROR, _CARRIED, _NOISY, _PRODUCT = range(9)
 _HALF: Final = 0.5
+_LARGEST_COSINE: Final = 1 - 2.0**-52
 
 Statistic = Callable[[Sums], Any]
 """A function of totals, (9, m) to (m,)."""
@@ -241,7 +246,7 @@ def _site_errors(sums: dict[str, Sums], largest: dict[str, float], *, clusters: 
                 own=_estimated(_size(_OWN, of=_CLEAN), own, clusters) if inside else None,
                 gradient=_estimated(_size(_ERROR, of=_CLEAN), own, clusters),
                 carried=_estimated(_size(_CARRIED, of=_CLEAN), own, clusters) if inside else None,
-                cosine=_estimated(_cosine, own, clusters),
+                cosine=_estimated(_cosine, own, clusters, correlation=True),
                 amplification=None if grown is None else _estimated(_growth, grown, clusters),
             )
         )
@@ -259,7 +264,7 @@ def _size(name: int, of: int) -> Statistic:
 
 
 def _cosine(total: Sums) -> Any:
-    return total[_PRODUCT] / np.sqrt(total[_NOISY] * total[_CLEAN])
+    return np.clip(total[_PRODUCT] / np.sqrt(total[_NOISY] * total[_CLEAN]), -1, 1)
 
 
 def _growth(total: Sums) -> Any:
@@ -269,10 +274,18 @@ def _growth(total: Sums) -> Any:
     return error(here) / error(behind)
 
 
-def _estimated(statistic: Statistic, sums: Sums, clusters: bool, level: float = 0.95) -> Estimated | None:
+def _fisher(values: Any) -> Any:
+    """Fisher's z of correlations; those of ±1, and what rounding puts beyond, stay finite."""
+    return np.arctanh(np.clip(values, -_LARGEST_COSINE, _LARGEST_COSINE))
+
+
+def _estimated(
+    statistic: Statistic, sums: Sums, clusters: bool, level: float = 0.95, *, correlation: bool = False
+) -> Estimated | None:
     """A function of totals over draws and samples, with its jackknife interval (Efron and Stein 1981, doi
     10.1214/aos/1176345462): each sample is left out once and, where draws share their noise among all samples
-    (weights), each draw. On the logarithm where all values are positive. None where the function has no value.
+    (weights), each draw. On Fisher's z of a correlation, so that its interval stays in [−1, 1]; else on the logarithm
+    where all values are positive. None where the function has no value.
     """
     total = sums.sum((1, 2))
     without_sample = total[:, None] - sums.sum(1)
@@ -282,8 +295,8 @@ def _estimated(statistic: Statistic, sums: Sums, clusters: bool, level: float = 
         left_out = [statistic(without_sample)] + ([statistic(without_draw)] if clusters else [])
     if not np.isfinite(value) or not all(np.isfinite(each).all() for each in left_out):
         return None
-    logarithmic = value > 0 and all((each > 0).all() for each in left_out)
-    scaled = [np.log(each) for each in left_out] if logarithmic else left_out
+    logarithmic = not correlation and value > 0 and all((each > 0).all() for each in left_out)
+    scaled = [_fisher(each) if correlation else np.log(each) if logarithmic else each for each in left_out]
     variances = [(len(each) - 1) / len(each) * float(((each - each.mean()) ** 2).sum()) for each in scaled]
     variance = sum(variances)
     if variance == 0:
@@ -291,6 +304,9 @@ def _estimated(statistic: Statistic, sums: Sums, clusters: bool, level: float = 
     # Satterthwaite's degrees of freedom of a sum of variances.
     freedom = variance**2 / sum(part**2 / (len(each) - 1) for part, each in zip(variances, scaled, strict=True))
     margin = float(stats.t.isf((1 - level) / 2, freedom)) * variance**0.5
+    if correlation:
+        lower, upper = np.tanh(_fisher(value) + np.array([-margin, margin]))
+        return Estimated(value, min(value, float(lower)), max(value, float(upper)))
     if logarithmic:
         return Estimated(value, value * float(np.exp(-margin)), value * float(np.exp(margin)))
     return Estimated(value, value - margin, value + margin)

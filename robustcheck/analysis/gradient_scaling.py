@@ -125,6 +125,16 @@ def expected_ratio(reference: Activation, other: Activation, steps: int, ep: flo
     return jump / (slope * noise_sigma(ep, steps) * math.sqrt(2 * math.log(products)))
 
 
+def jump_to_smooth(points: Sequence[ScalingPoint]) -> bool:
+    """Whether the ratios are of a derivative that jumps over one that does not, which `expected_ratio` speaks of.
+
+    >>> from robustcheck.activations.catalogue import activation
+    >>> jump_to_smooth(scaling(activation("gelu"), activation("silu"), steps=(16,), eps=(0.5,), repetitions=1))
+    False
+    """
+    return any(each.expected is not None for each in points)
+
+
 def scaling(
     reference: Activation,
     other: Activation,

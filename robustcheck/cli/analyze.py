@@ -50,7 +50,7 @@ def _gradient_options(command: Any) -> Any:
             multiple=True,
             metavar="SPEC",
             help="Activation (repeatable); relu and gelu if not given. The first is the reference of the ratios; with "
-            "--model each takes the place of the model's own.",
+            "--model each takes the place of the model's own, a gated one by what is inside its gate.",
         ),
         click.option("--model", metavar="MODEL", help="Measure inside this model, on data, instead of on the grid."),
         click.option(
@@ -64,8 +64,8 @@ def _gradient_options(command: Any) -> Any:
             "--sweep",
             multiple=True,
             type=click.Choice(["i", "steps"]),
-            help="Also along the interpolation from ReLU to GELU (i, and its steepness s), or against p and EP "
-            "(repeatable); both with -o.",
+            help="Also along the interpolation from ReLU to GELU (i, and its steepness s), or the ratio of the first "
+            "two activations against p and EP (repeatable).",
         ),
         click.option(
             "--samples",
@@ -80,7 +80,8 @@ def _gradient_options(command: Any) -> Any:
             "--out",
             type=click.Path(path_type=Path, file_okay=False),
             metavar="FOLDER",
-            help="Write the figures (SVG and PNG), gradients.json, and gradients.html with all of it to this folder.",
+            help="Write figures of what is measured (SVG and PNG; a --sweep adds its own), gradients.json, and "
+            "gradients.html with all of it to this folder.",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else."),
         click.option("-q", "--quiet", is_flag=True, help="No progress."),
@@ -96,10 +97,10 @@ def _gradient_options(command: Any) -> Any:
 def gradients(context: click.Context, /, **params: Any) -> None:
     """How wrong noise and rounding make derivatives: on a grid of products x·w, or inside a model.
 
-    On the grid (arXiv 2402.02593) --steps or --bits (256 steps if not given) and --ep (0.5) say the noise, and
-    |f′(noisy) − f′(clean)| is measured over all products and near zero. With --model it is measured at each
-    activation site on data, with the error of the gradient as it goes backwards from the logits; there the options
-    of robustcheck audit say data, sensor and operating points.
+    On the grid (arXiv 2402.02593) --steps or --bits (256 steps if not given; at most 4096, or 12 bits) and --ep (0.5)
+    say the noise, and |f′(noisy) − f′(clean)| is measured over all products and near zero. With --model it is
+    measured at each activation site on data, with the error of the gradient as it goes backwards from the logits;
+    there the options of robustcheck audit say data, sensor and operating points.
 
     \b
     Examples:
@@ -133,15 +134,19 @@ def _measured(params: Mapping[str, Any]) -> Measured:
     """The gradient errors at each p and EP, and the sweeps."""
     from robustcheck.activations.catalogue import activation
     from robustcheck.analysis.gradient_scaling import interpolation_sweep, scaling
-    from robustcheck.analysis.gradients import gradient_errors
+    from robustcheck.analysis.gradients import MOST_STEPS, gradient_errors
     from robustcheck.reporting.gradient_tables import Measured
     from robustcheck.sensing.error_probability import steps_of_bits
     from robustcheck.study.point_ranges import parse_eps
 
     specs = tuple(dict.fromkeys(activation(name) for name in params["activations"] or ("relu", "gelu")))
     all_steps = tuple(dict.fromkeys((*params["steps"], *map(steps_of_bits, params["bits"])))) or (256,)
+    if max(all_steps) > MOST_STEPS:
+        raise UsageError(
+            f"--steps, --bits: expected at most {MOST_STEPS} steps (12 bits) on the grid, got {max(all_steps)}; "
+            "take fewer"
+        )
     eps = parse_eps(params["eps"] or ("0.5",))
-    sweeps = {"i", "steps"} if params["out"] else set(params["sweep"])
     if "steps" in params["sweep"] and len(specs) < 2:
         raise UsageError("--sweep steps: expected two activations, got one; give a second -a")
     how = {"repetitions": params["repeat"], "seed": params["seed"]}
@@ -156,9 +161,9 @@ def _measured(params: Mapping[str, Any]) -> Measured:
                     specs, steps=steps, ep=ep, progress=stage(f"p = {steps}, EP {ep:g} ({number}/{len(places)})"), **how
                 )
             )
-        if "i" in sweeps:
+        if "i" in params["sweep"]:
             along = interpolation_sweep(steps=all_steps[0], ep=eps[0], progress=stage("along i and s"), **how)
-        if "steps" in sweeps and len(specs) > 1:
+        if "steps" in params["sweep"]:
             several = eps if len(eps) > 1 else sorted({*_SCALING_EPS, *eps})
             against = scaling(*specs[:2], steps=_SCALING_STEPS, eps=several, progress=stage("against p and EP"), **how)
     return Measured(specs, tuple(points), params["repeat"], params["seed"], along, against)
@@ -208,6 +213,7 @@ def _in_a_model(context: click.Context, params: Mapping[str, Any]) -> None:
 def _measured_inside(params: Mapping[str, Any]) -> list[Inside]:
     """The sites' errors for each sensor at each operating point."""
     from robustcheck.analysis.gradient_growth import gradient_growth
+    from robustcheck.reporting.describe import model_summary
     from robustcheck.reporting.gradient_tables import Inside
     from robustcheck.sensing.channel import Channel
     from robustcheck.study.cells import load_study
@@ -219,6 +225,7 @@ def _measured_inside(params: Mapping[str, Any]) -> list[Inside]:
     loaded = load_study(study, download=params["download"])
     (model,), data = loaded.models, loaded.data
     samples, draws = min(params["samples"], len(data.test.labels)), params["draws"]
+    weights = model_summary(loaded, 0).weights
     found = []
     with _progress(params["quiet"]) as stage:
         for sensor in loaded.sensors:
@@ -234,7 +241,7 @@ def _measured_inside(params: Mapping[str, Any]) -> list[Inside]:
                 )
                 own = loaded.current[0] or "its own"
                 place = (model.origin, data.spec, sensor.key, point.name, sensor.placement)
-                found.append(Inside(*place, own, samples, draws, growths))
+                found.append(Inside(*place, own, samples, draws, params["seed"], weights, growths))
     return found
 
 

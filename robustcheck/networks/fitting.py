@@ -139,6 +139,12 @@ def _forward(model: Model, shape: tuple[int, int, int]) -> object:
     except ModelError as error:
         raise ModelError(f"{model.origin}: {error}") from error
     except Exception as error:
+        if model.origin.startswith("architecture:") and model.input.shape != shape:
+            made_for = "others" if model.input.shape is None else str(model.input.shape)
+            raise ModelError(
+                f"{model.origin}: expected a network that takes the data's images of shape {shape}, got one for "
+                f"{made_for}; {_respelt(model.origin, shape)}"
+            ) from error
         wanted = "" if model.input.shape is None else f" (it was made for {model.input.shape})"
         raise ModelError(
             f"{model.origin}: expected a network that takes the data's images of shape {shape}, got "
@@ -147,6 +153,24 @@ def _forward(model: Model, shape: tuple[int, int, int]) -> object:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def _respelt(origin: str, shape: tuple[int, int, int]) -> str:
+    """What an architecture's options must be for images of this shape."""
+    channels, height, width = shape
+    name = origin.removeprefix("architecture:").partition("(")[0]
+    if name in ("rangenet", "pointnet") and channels != _RANGE_CHANNELS:
+        return "use range images (--data lidar-scenes), or another architecture"
+    if name == "rangenet":
+        return f"write rows={height}, columns={width} among its options"
+    if name == "pointnet":
+        return f"write columns={width} and {height} angles of elevation_deg among its options"
+    if height != width:
+        return (
+            f"make the images square with --resize {height}x{height}, and write in_channels={channels}, "
+            f"image_size={height} among its options"
+        )
+    return f"write in_channels={channels}, image_size={height} among its options"
 
 
 def _remedy(model: Model, shape: tuple[int, int, int]) -> str:

@@ -17,8 +17,8 @@ from PIL import Image
 from robustcheck.activations.catalogue import Activation
 from robustcheck.activations.curves import evaluated
 from robustcheck.analysis.gradient_growth import LOGITS, Estimated, GradientGrowth, SiteErrors
-from robustcheck.analysis.gradient_scaling import Estimate, Interpolated, ScalingPoint, estimate
-from robustcheck.analysis.gradients import ErrorMap, GradientErrors, noisy_codes
+from robustcheck.analysis.gradient_scaling import Estimate, Interpolated, ScalingPoint, estimate, jump_to_smooth
+from robustcheck.analysis.gradients import ErrorMap, noisy_codes
 from robustcheck.reporting.charts import colour_of, data_of
 from robustcheck.reporting.point_axis import Record
 from robustcheck.reporting.wording import number, plain
@@ -32,6 +32,7 @@ _PLATE: Final = 260  # pixels along one side of a map
 _LEAST_ERROR: Final = 1e-4
 _SHADES: Final = ("#fcfdbf", "#fe9f6d", "#b73779", "#51127c", "#000004")  # magma, from 1e-4 to 1
 _ERROR_BAND: Final = 0.15
+_TWO_DIGITS: Final = 10
 _WIDE: Final = 8  # between the ends of a logarithmic axis
 _DODGE: Final = 4  # the larger, the nearer the intervals of several activations stand to each other
 
@@ -165,9 +166,9 @@ def _picture(values: npt.NDArray[np.float64]) -> str:
 
 
 def interpolation_figure(sweep: Sequence[Interpolated], *, steps: int, ep: float) -> Any:
-    """The largest and the mean error near zero along i, a line for each s; dashed: the jump 1 − i."""
+    """The largest and the mean error near zero along i, a line for each s; the jump 1 − i is dashed on the left."""
     names = [f"s = {number(s)}" for s in dict.fromkeys(each.s for each in sweep)]
-    jump: list[Record] = [{"x": at / 100, "y": 1 - at / 100} for at in range(100)]
+    jump: list[Record] = [{"kind": "1 − i", "series": "", "x": at / 100, "y": 1 - at / 100} for at in range(100)]
     x = alt.X("x:Q", title="i: 0 is ReLU, 1 is smooth", scale=alt.Scale(domain=[0, 1], nice=False))
     panels = []
     for field, title in (("maximum", "largest |Δf′|"), ("mean", "mean |Δf′|")):
@@ -176,15 +177,14 @@ def interpolation_figure(sweep: Sequence[Interpolated], *, steps: int, ep: float
         ]
         layers = _lines(records, names, x, title)
         if field == "maximum":
-            dashes = alt.Chart(data_of(jump)).mark_line(style="chance", clip=True)
-            layers.insert(0, dashes.encode(x=x, y=alt.Y("y:Q", **_logarithmic(records, title))))
+            layers.append(_dashed(jump, x, alt.Y("y:Q", **_logarithmic(records, title))))
         panels.append(alt.layer(*layers).properties(width=300, height=270))
     return alt.hconcat(*panels, spacing=34).properties(
         title=alt.Title(
             "The error falls with the jump 1 − i, and the rest is slope",
             subtitle=[
                 f"interpolate(relu, gelu, i, s) near zero (|x|, |w| ≤ ¼); {_place(steps, ep)};",
-                f"band: 95 % over {_repetitions(sweep[0].errors)}; dashed: 1 − i",
+                f"{_bands(len(sweep[0].errors.near_zero.maximum))}; dashed, on the left: the jump 1 − i",
             ],
         )
     )
@@ -194,7 +194,6 @@ def scaling_figure(points: Sequence[ScalingPoint], reference: str, other: str, r
     """The ratio of the largest errors near zero against p, and what is left when growth with p/c is taken out."""
     found = [each for each in points if each.ratio.maximum is not None and each.scaled is not None]
     names = [f"EP {number(ep)}" for ep in dict.fromkeys(each.ep for each in points)]
-    colour = colour_of(names)
     ends = [each.steps for each in points]
     across = alt.Scale(type="log", base=2, domain=[min(ends) / 1.15, max(ends) * 1.15], nice=False)
     x = alt.X(
@@ -214,36 +213,37 @@ def scaling_figure(points: Sequence[ScalingPoint], reference: str, other: str, r
 
         records = [_record(f"EP {number(each.ep)}", each.steps, value(each)) for each in found]
         layers = _lines(records, names, x, title, log=log)
+        # Without growth with p/c the same is expected at every EP.
         expected: list[Record] = [
             {
-                "series": f"EP {number(each.ep)}",
+                "kind": "expected",
+                "series": number(each.ep),
                 "x": each.steps,
                 "y": each.expected * (1 if log else noise_sigma(each.ep, each.steps)),
             }
             for each in points
-            if each.expected is not None
+            if each.expected is not None and (log or each.ep == points[0].ep)
         ]
-        dashes = alt.Chart(data_of(expected)).mark_line(strokeDash=[4, 3], strokeWidth=1.2)
-        layers.append(dashes.encode(x=x, y="y:Q", color=colour))
+        if expected:
+            layers.append(_dashed(expected, x, "y:Q"))
         if log:
-            layers += _hundred(found, x)
+            layers += _ring(found, x)
         panels.append(alt.layer(*layers).properties(width=320, height=290))
-    return alt.hconcat(*panels, spacing=34).properties(
-        title=alt.Title(
-            "“100×” is one point of a curve",
-            subtitle=[
-                f"largest errors near zero (|x|, |w| ≤ ¼); band: 95 % over {repetitions} repetitions; c(EP) = σ·p.",
-                "The ratio grows less than p does: a smooth derivative's largest error is a maximum over a grid that",
-                "grows with p, about slope · σ√(2 ln N) for N products (dashed); the error of a jump is the jump.",
-            ],
-        )
-    )
+    title = f"Largest errors of {plain(reference)} over those of {plain(other)}, against p and EP"
+    words = [f"largest errors near zero (|x|, |w| ≤ ¼); {_bands(repetitions)}; c(EP) = σ·p"]
+    if jump_to_smooth(points):
+        title = "“100×” is one point of a curve"
+        words += [
+            "The ratio grows less than p does: a smooth derivative's largest error is a maximum over a grid that",
+            "grows with p, about slope · σ√(2 ln N) for N products (dashed); the error of a jump is the jump.",
+        ]
+    return alt.hconcat(*panels, spacing=34).properties(title=alt.Title(title, subtitle=words))
 
 
-def _hundred(points: Iterable[ScalingPoint], x: Any) -> list[Any]:
-    """A ring around the point that the paper speaks of, where it is among them."""
+def _ring(points: Iterable[ScalingPoint], x: Any) -> list[Any]:
+    """A ring around the point at the paper's p and EP, where it is among them."""
     at: list[Record] = [
-        {"x": each.steps, "y": each.ratio.maximum.value, "text": f"{each.ratio.maximum.value:.0f}×"}
+        {"x": each.steps, "y": each.ratio.maximum.value, "text": _times(each.ratio.maximum.value)}
         for each in points
         if each.steps == 256 and math.isclose(each.ep, 0.5) and each.ratio.maximum is not None
     ]
@@ -252,6 +252,26 @@ def _hundred(points: Iterable[ScalingPoint], x: Any) -> list[Any]:
         base.mark_point(size=220, filled=False, strokeWidth=1.6, style="label"),
         base.mark_text(style="label", align="left", dx=14, dy=10).encode(text="text:N"),
     ]
+
+
+def _times(ratio: float) -> str:
+    """A factor in whole numbers, or two digits below 10.
+
+    >>> _times(151.8), _times(1.536), _times(0.0105)
+    ('152×', '1.5×', '0.011×')
+    """
+    return f"{ratio:.0f}×" if ratio >= _TWO_DIGITS else f"{number(ratio, 2)}×"
+
+
+def _dashed(records: Sequence[Record], x: Any, y: Any) -> Any:
+    """Quiet dashed lines, one for each series, above what they are compared with; the legend names their kind."""
+    kind = alt.StrokeDash(
+        "kind:N",
+        scale=alt.Scale(domain=[records[0]["kind"]], range=[[5, 4]]),
+        legend=alt.Legend(orient="bottom", title=None, symbolType="stroke"),
+    )
+    dashes = alt.Chart(data_of(records)).mark_line(style="chance", clip=True)
+    return dashes.encode(x=x, y=y, detail="series:N", strokeDash=kind)
 
 
 def growth_figure(growths: Sequence[GradientGrowth], own: str, place: str) -> Any:
@@ -287,7 +307,7 @@ def growth_figure(growths: Sequence[GradientGrowth], own: str, place: str) -> An
         )
     return alt.concat(*panels, columns=2, spacing={"row": 30, "column": 34}).properties(
         title=alt.Title(
-            "How the gradient's error grows backwards through the layers",
+            "Error of the gradient, backwards from the logits",
             subtitle=plain(f"{place}; bars: 95 % over samples and draws, this network only; {LOGITS}: where it begins"),
         )
     )
@@ -343,8 +363,8 @@ def _record(name: str, x: float | str, found: Estimate | Estimated) -> Record:
     return {"series": name, "x": x, "y": rounded(found.value), "lower": low, "upper": rounded(found.upper)}
 
 
-def _repetitions(errors: GradientErrors) -> str:
-    return f"{len(errors.near_zero.maximum)} repetitions"
+def _bands(repetitions: int) -> str:
+    return "1 repetition, which has no interval" if repetitions == 1 else f"band: 95 % over {repetitions} repetitions"
 
 
 def _place(steps: int, ep: float) -> str:

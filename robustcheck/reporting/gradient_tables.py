@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from rich import box
 from rich.console import Console
@@ -13,12 +13,15 @@ from rich.table import Table as Grid
 
 from robustcheck.activations.catalogue import Activation
 from robustcheck.analysis.gradient_growth import Estimated, GradientGrowth, SiteErrors
-from robustcheck.analysis.gradient_scaling import Estimate, Interpolated, ScalingPoint, estimate, ratio
+from robustcheck.analysis.gradient_scaling import Estimate, Interpolated, ScalingPoint, estimate, jump_to_smooth, ratio
 from robustcheck.analysis.gradients import REGIONS, GradientErrors, Region, curvature, derivative_jump, gradient_bits
 from robustcheck.reporting.tables import Line, Table
 from robustcheck.reporting.terminal import say, text_for
-from robustcheck.reporting.wording import MINUS, NONE, counted, number, plain
+from robustcheck.reporting.wording import MINUS, NONE, counted, listed, number, plain
 from robustcheck.sensing.error_probability import bits_of_steps, noise_sigma
+
+_FEW: Final = 5  # repetitions: with fewer, Student's t is 3 and more standard errors
+_WIDE: Final = 10  # times its lower end, where an interval ends
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Measured:
 class Inside:
     """What was measured inside one network at one operating point; `own` names its own activations.
 
-    `samples` are those of the test split that were used, each in `draws` draws.
+    `samples` are those of the test split that were used, each in `draws` draws of the noise of `seed`. `weights` is
+    None where none were given.
     """
 
     model: str
@@ -48,6 +52,8 @@ class Inside:
     own: str
     samples: int
     draws: int
+    seed: int
+    weights: str | None
     growths: tuple[GradientGrowth, ...]
 
     @property
@@ -147,8 +153,32 @@ def inside_tables(found: Sequence[Inside]) -> tuple[Table, ...]:
         "clean gradient at this site. Added: of the clean derivative of the loss, sent back through the noisy layers. "
         "In all: of the noisy loss's own gradient. Growth: of that, over the row above.",
         "In brackets: 95 % over samples and draws, this network only.",
+        *_doubts(found),
     )
     return (*made[:-1], replace(made[-1], notes=notes))
+
+
+def _doubts(found: Sequence[Inside]) -> tuple[str, ...]:
+    """What makes the numbers say little: weights at random, intervals that are wide."""
+    doubts = []
+    if found[0].weights is None:
+        name = plain(found[0].model)
+        doubts.append(
+            f"No --weights were given for {name}: its own code made those measured, random unless it loads them."
+        )
+    wide = dict.fromkeys(
+        plain(site.path) for each in found for growth in each.growths for site in growth.sites if _is_wide(site)
+    )
+    if wide:
+        doubts.append(
+            f"An interval spans more than a factor of {_WIDE} at {listed(wide)}: too few samples or elements."
+        )
+    return tuple(doubts)
+
+
+def _is_wide(site: SiteErrors) -> bool:
+    shown = (site.derivative, site.own, site.carried, site.gradient)
+    return any(each is not None and each.upper > _WIDE * each.lower for each in shown)
 
 
 def _site_table(caption: str, columns: Mapping[str, Callable[[SiteErrors], str]], sites: Sequence[SiteErrors]) -> Table:
@@ -158,26 +188,53 @@ def _site_table(caption: str, columns: Mapping[str, Callable[[SiteErrors], str]]
 
 def inside_document(found: Sequence[Inside]) -> dict[str, Any]:
     """All numbers, for JSON."""
-    return {"kind": "gradient errors inside a network", "results": [asdict(each) for each in found]}
+    return {
+        "kind": "gradient errors inside a network",
+        "notes": list(_doubts(found)),
+        "results": [asdict(each) for each in found],
+    }
 
 
 def print_tables(console: Console, found: Iterable[Table]) -> None:
-    """Each table with its caption above and its notes below; long names are folded, numbers are not."""
+    """Each table with its caption above and its notes below.
+
+    Names are folded at their spaces, numbers are not; columns that do not fit stand below, after the names again.
+    """
     for table in found:
         say(console, table.caption, "bold")
-        grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-        for index, column in enumerate(table.columns):
-            widest = max((len(line.cells[index]) for line in table.lines), default=0)
-            # Only names are folded; a head that is longer than its numbers is broken.
-            head = column.replace(" ", "\n") if index and len(column) > widest else column
-            justify: Any = "right" if index else "left"
-            grid.add_column(text_for(console, head), justify=justify, overflow="fold", no_wrap=index > 0)
-        for line in table.lines:
-            grid.add_row(*(text_for(console, cell) for cell in line.cells))
-        console.print(grid)
+        # A head that is longer than its numbers is broken.
+        cells = [[line.cells[index] for line in table.lines] for index in range(len(table.columns))]
+        heads = [
+            head.replace(" ", "\n") if own and len(head) > max(map(len, own), default=0) else head
+            for head, own in zip(table.columns[1:], cells[1:], strict=True)
+        ]
+        widths = [max(map(len, (*head.split("\n"), *own))) for head, own in zip(heads, cells[1:], strict=True)]
+        longest_word = max(len(word) for name in (table.columns[0], *cells[0]) for word in name.split())
+        for numbers in _beside_each_other(widths, console.width - longest_word):
+            grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+            grid.add_column(text_for(console, table.columns[0]), overflow="fold")
+            for index in numbers:
+                grid.add_column(text_for(console, heads[index]), justify="right", overflow="fold", no_wrap=True)
+            for line in table.lines:
+                shown = (line.cells[0], *(line.cells[1 + index] for index in numbers))
+                grid.add_row(*(text_for(console, cell) for cell in shown))
+            console.print(grid)
         for note in table.notes:
             say(console, note, "dim")
         console.print()
+
+
+def _beside_each_other(widths: Sequence[int], width: int) -> Iterator[list[int]]:
+    """Indices of columns that fit side by side, each two spaces after the one before; at least one."""
+    piece: list[int] = []
+    used = 0
+    for index, own in enumerate(widths):
+        if piece and used + 2 + own > width:
+            yield piece
+            piece, used = [], 0
+        piece.append(index)
+        used += 2 + own
+    yield piece
 
 
 def _functions(activations: Sequence[Activation]) -> Table:
@@ -215,10 +272,13 @@ def _errors(point: Sequence[GradientErrors], region: Region, measured: Measured)
         lines.append(Line(tuple(cells)))
     sigma = number(noise_sigma(first.ep, first.steps), 3)
     where = "over all x and w" if region == "full" else "near zero: |x|, |w| ≤ ¼"
-    notes = (
-        f"Ratios: {plain(first.activation)} over the activation. ±: half the 95 % interval by Student's t, over "
-        f"{counted(measured.repetitions, 'repetition')} of the noise.",
-    )
+    often = f"{counted(measured.repetitions, 'repetition')} of the noise"
+    if measured.repetitions == 1:
+        certainty = f"{often}, which has no interval; --repeat asks for more."
+    else:
+        few = ", so few that the interval is wide" if measured.repetitions < _FEW else ""
+        certainty = f"±: half the 95 % interval by Student's t, over {often}{few}."
+    notes = (f"Ratios: {plain(first.activation)} over the activation. {certainty}",)
     return Table(
         f"Gradient errors |Δf′| at p = {first.steps}, EP {number(first.ep)} (σ = {sigma}), {where}",
         ("activation", "largest", "mean", "ratio of largest", "ratio of means"),
@@ -242,27 +302,30 @@ def _interpolation(measured: Measured) -> Table:
 
 def _scaling(measured: Measured) -> Table:
     reference, other = (plain(each.spec) for each in measured.activations[:2])
+    columns: dict[str, Callable[[ScalingPoint], str]] = {
+        "EP": lambda each: number(each.ep),
+        "p": lambda each: str(each.steps),
+        "ratio": lambda each: _margin(each.ratio.maximum),
+        "expected": lambda each: number(each.expected, 3),
+        "× c(EP)/p": lambda each: _margin(each.scaled),
+        "local slope": lambda each: _margin(each.slope),
+    }
+    notes = [
+        f"Ratio: the largest error of {reference} over that of {other}. c(EP) = σ·p. Local slope: "
+        "d log(ratio)/d log(p) from the p before; 1 would be growth like p."
+    ]
+    if jump_to_smooth(measured.scaling):
+        notes.append(
+            "It is less, since the largest error of a smooth derivative is a maximum over a grid that grows with p: "
+            "expected is jump/(slope · σ√(2 ln N)) for N products."
+        )
+    else:
+        del columns["expected"]
     return Table(
         f"{reference} over {other}: the ratio of the largest errors near zero against p and EP",
-        ("EP", "p", "ratio", "expected", "× c(EP)/p", "local slope"),
-        tuple(
-            Line(
-                (
-                    number(each.ep),
-                    str(each.steps),
-                    _margin(each.ratio.maximum),
-                    number(each.expected, 3),
-                    _margin(each.scaled),
-                    _margin(each.slope),
-                )
-            )
-            for each in measured.scaling
-        ),
-        (
-            "c(EP) = σ·p. Local slope: d log(ratio)/d log(p) from the p before; 1 would be growth like p. It is less, "
-            "since the largest error of a smooth derivative is a maximum over a grid that grows with p: expected is "
-            "jump/(slope · σ√(2 ln N)) for N products.",
-        ),
+        tuple(columns),
+        tuple(Line(tuple(written(each) for written in columns.values())) for each in measured.scaling),
+        tuple(notes),
     )
 
 

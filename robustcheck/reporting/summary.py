@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from robustcheck.reporting.audit_summary import audit_certainty, audited
 from robustcheck.reporting.axis import Axis, asked_in, axis_of, is_noisy, noisy_points, trained_at, words_of
 from robustcheck.reporting.draw_errors import draw_error_sentences, draws_taken
 from robustcheck.reporting.evidence_tables import most_costly
-from robustcheck.reporting.report import OperatingPoint, PointResult, Report, Result
+from robustcheck.reporting.report import Comparison, OperatingPoint, PointResult, Report, Result
 from robustcheck.reporting.sensor_notes import sensor_notes
-from robustcheck.reporting.verdict import current_activation, difference_from, networks_each, verdict
+from robustcheck.reporting.verdict import current_activation, difference_from, learnt, networks_each, verdict
 from robustcheck.reporting.wording import counted, listed, number, percent, plain, result_name, sensor_name, setting
 
 _TRAINED = {
@@ -107,6 +108,12 @@ def _answer(report: Report, result: Result) -> Iterator[str]:
     axis, noisy = axis_of(result), [each for _, each in noisy_points(result)]
     if not noisy:
         return
+    if not any(learnt(each.comparison) for each in noisy):
+        yield (
+            "Nothing was learnt: no network is above chance on validation under noise, so that these data say nothing"
+            " about the activations; train longer (--epochs), or with less noise."
+        )
+        return
     if not any(each.comparison.pairs for each in noisy):
         yield verdict(noisy[0].comparison)
         return
@@ -135,13 +142,19 @@ def _answer(report: Report, result: Result) -> Iterator[str]:
 
 def _standing(axis: Axis, noisy: Sequence[PointResult], current: str, behind: bool) -> Iterator[str]:
     """How the current activation stands at the points; `behind` says that it falls behind over all of them together."""
+    highest = [(each, _highest(each.comparison)) for each in noisy]
     gaps = [
         (each.point, pair)
-        for each in noisy
-        if (pair := difference_from(each.comparison, each.comparison.rows[0].activation, current)) is not None
+        for each, names in highest
+        if current not in names and (pair := difference_from(each.comparison, names[0], current)) is not None
     ]
     if not gaps:
-        yield f"{current}, the current activation, has the highest mean at every {axis.short}."
+        alone = [each.point for each, names in highest if names == [current]]
+        shared = [each.point for each, names in highest if current in names and len(names) > 1]
+        said = [f"has the highest mean at {_where(axis, alone, noisy)}"] if alone else []
+        said += [f"shares the highest mean at {_where(axis, shared, noisy)}"] if shared else []
+        if said:
+            yield f"{current}, the current activation, {' and '.join(said)}."
         return
     worse = [(point, pair) for point, pair in gaps if pair.significant and pair.difference > 0]
     point, pair = max(worse or gaps, key=lambda item: item[1].difference)
@@ -161,13 +174,21 @@ def _standing(axis: Axis, noisy: Sequence[PointResult], current: str, behind: bo
             f"{current}, the current activation, is {where} significantly worse than the highest mean;"
             f" the largest difference seen is {size}."
         )
-        if pair.seeds_needed is not None:
+        at = next(each.comparison for each in noisy if each.point == point)
+        if pair.seeds_needed is not None and learnt(at):
             yield f"If that difference is real, about {counted(pair.seeds_needed, 'seed')} would show it."
+
+
+def _highest(comparison: Comparison) -> list[str]:
+    """The activations with the highest mean; several where means are equal."""
+    top = comparison.rows[0].accuracy
+    return [row.activation for row in comparison.rows if math.isclose(row.accuracy, top, rel_tol=1e-12)]
 
 
 def _power(_: Report, result: Result) -> Iterator[str]:
     axis, noisy = axis_of(result), [each for _, each in noisy_points(result)]
-    seen = [each.comparison.detectable_difference for each in noisy]
+    useful = [each for each in noisy if learnt(each.comparison)]
+    seen = [each.comparison.detectable_difference for each in useful]
     sizes = sorted({percent(size) for size in seen if size is not None}, key=float)
     count = counted(networks_each(noisy[0].comparison), "seed") if noisy else ""
     if sizes:
@@ -177,11 +198,11 @@ def _power(_: Report, result: Result) -> Iterator[str]:
             else f"{sizes[0]} to {sizes[-1]} points, depending on the {axis.short},"
         )
         yield f"With {count}, a difference of {size} is detected with 80 % power; smaller ones can exist unseen."
-    blind = [each.point for each in noisy if each.comparison.pairs and each.comparison.detectable_difference is None]
+    blind = [each.point for each in useful if each.comparison.pairs and each.comparison.detectable_difference is None]
     if blind:
         yield f"At {_where(axis, blind, noisy)} {count} could not have shown any difference: networks differ too much."
     needed: dict[str, list[OperatingPoint]] = defaultdict(list)
-    for each in noisy:
+    for each in useful:
         if each.comparison.winner is None and each.comparison.seeds_needed is not None:
             needed[_seeds(each.comparison.seeds_needed)].append(each.point)
     if needed:
@@ -243,13 +264,14 @@ def _learning_rates(report: Report) -> Iterator[str]:
 
 def _advice(report: Report, result: Result) -> Iterator[str]:
     noisy = [each for _, each in noisy_points(result) if each.comparison.pairs]
-    if not noisy:
+    useful = [each for each in noisy if learnt(each.comparison)]
+    if not useful:
         return
     axis, current = axis_of(result), current_activation(report, result)
     won: dict[str, list[OperatingPoint]] = defaultdict(list)
     swap: dict[tuple[str, ...], list[OperatingPoint]] = defaultdict(list)
     keep: list[OperatingPoint] = []
-    for each in noisy:
+    for each in useful:
         comparison = each.comparison
         if comparison.winner is not None and comparison.winner != current:
             won[comparison.winner].append(each.point)
@@ -267,7 +289,7 @@ def _advice(report: Report, result: Result) -> Iterator[str]:
         yield f"At {axis.places(keep)} these data do not show that replacing {current} helps."
     behind: dict[int, list[OperatingPoint]] = defaultdict(list)
     ties: dict[int, list[OperatingPoint]] = defaultdict(list)
-    for each in noisy:
+    for each in useful:
         comparison = each.comparison
         pair = difference_from(comparison, comparison.rows[0].activation, current) if current is not None else None
         if pair is not None and not pair.significant and pair.seeds_needed is not None:
@@ -298,6 +320,8 @@ def _planned(needed: Mapping[int, Sequence[OperatingPoint]], axis: Axis, noisy: 
 
 def _selection(report: Report) -> Iterator[str]:
     """What validation accuracy, on which a choice may rest, says."""
+    if not any(cell.converged for cell in report.training):
+        return
     found: dict[tuple[str, str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for cell in report.training:
         if cell.validation_accuracy is not None:
@@ -347,4 +371,5 @@ def _seeds(needed: int) -> str:
 def _lower_first(text: str) -> str:
     """Openings of our own start lower after a colon; names of activations stay as they are."""
     opening = text.split(" ", 1)[0]
-    return text[0].lower() + text[1:] if opening in {"At", "By", "No", "Seeds", "There", "To", "With"} else text
+    ours = {"At", "By", "No", "Nothing", "Seeds", "There", "To", "With"}
+    return text[0].lower() + text[1:] if opening in ours else text

@@ -31,7 +31,7 @@ def power(comparison: Comparison) -> str:
     else:
         size = percent(comparison.detectable_difference)
         text = f"With {seeds} a difference of {size} points is detected with 80 % power."
-    if comparison.winner is None and comparison.seeds_needed is not None:
+    if comparison.winner is None and comparison.seeds_needed is not None and learnt(comparison):
         needed = counted(comparison.seeds_needed, "seed")
         text += f" About {needed} would separate the two highest means, if their difference is what it seems."
     return text
@@ -40,6 +40,11 @@ def power(comparison: Comparison) -> str:
 def networks_each(comparison: Comparison) -> int:
     """How many trained networks stand behind each activation."""
     return max((len(row.per_seed) for row in comparison.rows), default=0)
+
+
+def learnt(comparison: Comparison) -> bool:
+    """Whether any of the trained networks is above chance under noise; what is not trained counts as learnt."""
+    return any(row.converged for row in comparison.rows)
 
 
 def difference_from(comparison: Comparison, activation: str, reference: str) -> Pair | None:

@@ -293,7 +293,13 @@ class Study(_Frozen):
     def _check_points(self, choice: SensorChoice) -> None:
         sensor = choice.bind()
         for point in self.operating_points(sensor):
-            _ = Channel(sensor, point).reading
+            try:
+                _ = Channel(sensor, point).reading
+            except UsageError as error:
+                if point.axis == "ep" and self.exposures:
+                    remedy = "without a converter in the study the EPs are the camera's too: drop eps (--ep)"
+                    raise UsageError(f"{error}; {remedy}, or give some within that range") from error
+                raise
 
     def operating_points(self, sensor: Sensor) -> tuple[OperatingPoint, ...]:
         """Where a sensor of this study is read.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -28,6 +29,18 @@ ARCHITECTURES: Final[dict[str, Callable[..., nn.Module]]] = {
     "vit": vit,
 }
 
+EXAMPLES: Final[dict[str, str]] = {
+    "convnet": "convnet(in_channels=1, image_size=8, classes=10, channels=[8], pool_after=[1], linear=[32])",
+    "mlp": "mlp(in_channels=1, image_size=8, classes=10, hidden=[64])",
+    "paper_convnet": "paper_convnet(in_channels=1, image_size=8, convolutions=2)",
+    "pointnet": "pointnet(elevation_deg=[1, -1], azimuth_step_deg=0.2, columns=128, classes=8, shared=[8], linear=[8])",
+    "rangenet": "rangenet(rows=16, columns=128, classes=8, channels=[8, 16], linear=[32])",
+    "resnet18": "resnet18(in_channels=3, image_size=32, width=0.5)",
+    "vgg_a": "vgg_a(in_channels=3, image_size=32, grid=1)",
+    "vit": "vit(in_channels=3, image_size=32, depth=4)",
+}
+"""How each is written in a spec, with all that has no default."""
+
 
 def build(name: str, options: Mapping[str, Any]) -> nn.Module:
     """A network of a named architecture, initialised from torch's global generator.
@@ -44,9 +57,14 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
     if name not in ARCHITECTURES:
         raise UnknownNameError("architecture", name, ARCHITECTURES)
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    what, remedy = f"options of {name}", f"write it like '{EXAMPLES[name]}'"
+    parameters = inspect.signature(ARCHITECTURES[name]).parameters
+    needed = [key for key, each in parameters.items() if each.default is inspect.Parameter.empty]
+    if missing := [key for key in needed if key not in values]:
+        expected = f"all that have no default, missing: {', '.join(missing)}"
+        raise InvalidValueError(what, expected=expected, got=dict(options), remedy=remedy)
     try:
         return ARCHITECTURES[name](**values)
     except TypeError as error:
-        raise InvalidValueError(
-            f"options of {name}", expected="the builder's arguments", got=dict(options), remedy=str(error)
-        ) from error
+        expected = f"{', '.join(parameters)}, each of its type"
+        raise InvalidValueError(what, expected=expected, got=dict(options), remedy=remedy) from error

@@ -11,7 +11,7 @@ from typing import Any, Final
 from torch import nn
 
 from robustcheck.errors import InvalidValueError, UnknownNameError
-from robustcheck.networks.architectures import ARCHITECTURES, build
+from robustcheck.networks.architectures import ARCHITECTURES, EXAMPLES, build
 
 _LONGEST: Final = 500
 
@@ -72,7 +72,7 @@ def _values(name: str, text: str) -> dict[str, Any]:
         f"architecture {name}",
         expected="NAME(OPTION=VALUE, …)",
         got=f"{name}{text}"[:_LONGEST],
-        remedy="write it like 'vit(depth=4, classes=100)'",
+        remedy=f"write it like '{EXAMPLES[name]}'",
     )
     if len(text) > _LONGEST:
         raise wrong
@@ -88,6 +88,8 @@ def _values(name: str, text: str) -> dict[str, Any]:
 def _value(node: ast.expr) -> Any:
     """A literal, or a bare word as text; ValueError for anything else."""
     if isinstance(node, ast.Name):
+        if node.id.lower() in ("nan", "inf", "infinity"):
+            return float(node.id)  # which every builder refuses
         return {"true": True, "false": False}.get(node.id.lower(), node.id)
     if isinstance(node, ast.Call):  # an activation with parameters, such as leaky_relu(0.05)
         return ast.unparse(node)
