@@ -101,7 +101,7 @@ def test_figures_and_a_page_are_written(tmp_path, monkeypatch):
     names |= {"gradients.html", "gradients.json"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     stored = json.loads((tmp_path / "out" / "gradients.json").read_text())
-    assert stored.pop("command").startswith("robustcheck ")
+    assert stored.pop("command").startswith("robustcheck")
     assert stored == json.loads(run(*SMALL, *asked, "--json").stdout)
     assert "× c(EP)/p" in result.stdout
     for name in figures:

@@ -69,7 +69,7 @@ def test_mlp_and_registry():
     ).shape == (1, 10)
     with pytest.raises(UnknownNameError, match="did you mean 'convnet'"):
         build("convent", SMALL)
-    with pytest.raises(InvalidValueError, match="unexpected keyword argument 'widths'"):
+    with pytest.raises(InvalidValueError, match=r"expected some of in_channels, .*, got 'widths'"):
         build("convnet", {**SMALL, "widths": 3})
 
 

@@ -204,9 +204,11 @@ def test_the_gitlab_job_is_one(capsys):
 
 def test_what_the_documentation_shows_is_read():
     text = (ROOT / "docs/gate.md").read_text(encoding="utf-8")
-    (settings,) = re.findall(r"```toml\n(.*?)```", text, flags=re.S)
+    settings, study = re.findall(r"```toml\n(.*?)```", text, flags=re.S)
     Path("robustcheck.toml").write_text(settings)
     assert load_gate().settings.parsed[1].threshold == 0.01
+    Path("robustcheck.toml").write_text(study)
+    assert load_gate().study.eps == (0.2, 0.5)
     action, hook = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, flags=re.S))
     definition = get_builtin_schema("vendor.github-workflows")
     jsonschema.validators.validator_for(definition)(definition).validate({"on": "push", **action})

@@ -68,7 +68,10 @@ def test_the_installed_command_finds_its_content_from_another_folder(installed):
     sensors = json.loads(run(binaries / "robustcheck", "sensors", "list", "--json", cwd=folder))
     models = json.loads(run(binaries / "robustcheck", "models", "list", "--json", cwd=folder))
     assert len(sensors) == len(list((ROOT / "sensors").glob("*.toml")))
-    assert [model["name"] for model in models] == [path.stem for path in sorted((ROOT / "models").glob("*.toml"))]
+    studies = json.loads(run(binaries / "robustcheck", "models", "studies", "--json", cwd=folder))
+    shipped = sorted(path.stem for path in (ROOT / "models").glob("*.toml"))
+    assert [model["name"] for model in models] == [name for name in shipped if not name.startswith("study-")]
+    assert sorted(studies) == [name for name in shipped if name.startswith("study-")]
     where = run(binaries / "python", "-c", "import robustcheck.content as c; print(c.shelf('models'))", cwd=folder)
     assert Path(where.strip()) == site / "robustcheck" / "models"
 

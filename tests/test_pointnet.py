@@ -131,7 +131,7 @@ def test_dropout_acts_in_training_only() -> None:
         ("pointnet", {"azimuth_step_deg": 90.0}, "at most one turn"),
         ("pointnet", {"unit_m": (1.0, 0.0, 1.0)}, "three positive distances"),
         ("pointnet", {"column_stride": 0}, "column_stride"),
-        ("pointnet", {"hidden": 3}, "unexpected keyword argument 'hidden'"),
+        ("pointnet", {"hidden": 3}, "expected some of elevation_deg, .*, got 'hidden'"),
     ],
 )
 def test_bad_options(name: str, change: dict, message: str) -> None:

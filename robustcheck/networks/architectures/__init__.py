@@ -59,6 +59,9 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     what, remedy = f"options of {name}", f"write it like '{EXAMPLES[name]}'"
     parameters = inspect.signature(ARCHITECTURES[name]).parameters
+    if strange := [key for key in values if key not in parameters]:
+        expected = f"some of {', '.join(parameters)}"
+        raise InvalidValueError(what, expected=expected, got=strange[0], remedy=remedy)
     needed = [key for key, each in parameters.items() if each.default is inspect.Parameter.empty]
     if missing := [key for key in needed if key not in values]:
         expected = f"all that have no default, missing: {', '.join(missing)}"
