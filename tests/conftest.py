@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,12 @@ from robustcheck.reporting.report import Report
 _SPEC = importlib.util.spec_from_file_location("synthetic_report", Path(__file__).with_name("synthetic_report.py"))
 _synthetic = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(_synthetic)
+
+
+def pytest_configure() -> None:
+    """A shell starts what it puts into the background without Ctrl-C, which some tests send."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,10 +5,8 @@ They halve the width of a layer, so they fit only a feed-forward block that was 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustcheck.activations.entry import Entry
@@ -25,6 +23,10 @@ class Gated(nn.Module):
 
     Raises:
         InvalidValueError: when it is called, for an odd width.
+
+    >>> import torch
+    >>> Gated(nn.ReLU())(torch.tensor([-1.0, 2.0, 3.0, 4.0])).tolist()
+    [0.0, 8.0]
     """
 
     def __init__(self, inner: nn.Module) -> None:
@@ -33,41 +35,17 @@ class Gated(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The first half, activated, times the second."""
-        return _gate("gated activation", self.inner, x)
-
-
-def _gate(name: str, act: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    # While a network is traced, ranks and widths are not known.
-    width = (x.shape[-1] if x.ndim else 1) if isinstance(x.ndim, int) else 2
-    if width % 2:
-        raise InvalidValueError(
-            f"{name}, last axis of the input",
-            expected="an even width",
-            got=width,
-            remedy="it is split into two halves; use it only in a gated feed-forward block",
-        )
-    first, second = x.chunk(2, dim=-1)
-    return act(first) * second
-
-
-def reglu(x: Tensor) -> Tensor:
-    """relu(a)·b, (a, b) the halves of the last axis: (…, 2n) → (…, n); raises InvalidValueError for an odd width.
-
-    >>> import torch
-    >>> reglu(torch.tensor([-1.0, 2.0, 3.0, 4.0])).tolist()
-    [0.0, 8.0]
-    """
-    return _gate("reglu", F.relu, x)
-
-
-def geglu(x: Tensor) -> Tensor:
-    """gelu(a)·b, (a, b) the halves of the last axis: (…, 2n) → (…, n); raises InvalidValueError for an odd width."""
-    return _gate("geglu", F.gelu, x)
-
-
-def swiglu(x: Tensor) -> Tensor:
-    """silu(a)·b, (a, b) the halves of the last axis: (…, 2n) → (…, n); raises InvalidValueError for an odd width."""
-    return _gate("swiglu", F.silu, x)
+        # While a network is traced, ranks and widths are not known.
+        width = (x.shape[-1] if x.ndim else 1) if isinstance(x.ndim, int) else 2
+        if width % 2:
+            raise InvalidValueError(
+                "gated activation, last axis of the input",
+                expected="an even width",
+                got=width,
+                remedy="it is split into two halves; use it only in a gated feed-forward block",
+            )
+        first, second = x.chunk(2, dim=-1)
+        return self.inner(first) * second  # type: ignore[no-any-return]
 
 
 def _row(name: str, formula: str, inner: type[nn.Module]) -> Entry:
