@@ -15,6 +15,7 @@ from robustcheck import content
 from robustcheck.cli.main import main
 from robustcheck.errors import InvalidValueError, UnknownNameError, UsageError
 from robustcheck.networks.architectures import ARCHITECTURES, EXAMPLES
+from robustcheck.networks.architectures.paper import PAPER_PLACEMENT
 from robustcheck.networks.architectures.spec import Architecture, read_architecture
 from robustcheck.networks.loading import initialise, load_model
 from robustcheck.networks.saving import save_model, swapped_model
@@ -124,6 +125,15 @@ def test_every_shipped_study_loads_and_states_its_budget(name: str) -> None:
         kind, _, rest = choice.spec.partition(":")
         if kind == "architecture":
             read_architecture(rest).with_classes(10).build()
+
+
+@pytest.mark.parametrize("name", [name for name in content.study_names() if "paper" in name])
+def test_studies_at_full_size_place_noise_as_the_paper_does(name: str) -> None:
+    study = Study.load(content.shelf("models") / f"{name}.toml")
+    networks = {read_architecture(each.spec.removeprefix("architecture:")).name for each in study.models}
+    (placement,) = [PAPER_PLACEMENT[each] for each in networks]
+    assert study.sensors
+    assert all((each.placement, each.form) == tuple(placement.values()) for each in study.sensors)
 
 
 def test_studies_are_listed_shown_and_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
