@@ -24,11 +24,12 @@ OPSETS: Final = (9, 11, 13, 15, 17, 18, 20, 22, 26)
 """Up to the newest that ONNX Runtime takes."""
 
 SPECS: Final = (
-    *(name for name, entry in CATALOGUE.items() if not entry.gated and name != "interpolate"),
+    *(name for name, entry in CATALOGUE.items() if not entry.gated and name not in ("interpolate", "surrogate")),
     *("leaky_relu(slope=0.2)", "elu(alpha=0.5)", "celu(alpha=2)", "pdelu(t=0.5)", "pdelu(t=0)", "aptx(alpha=0.5)"),
     *("interpolate(relu, gelu, i=0.25)", "interpolate(relu, silu, i=0.5)", "interpolate(relu, gelu, i=0)"),
     *("interpolate(relu, gelu, i=1, s=4)", "interpolate(relu, silu, i=1)"),
     *("interpolate(relu, gelu, i=0.25, alpha=0.1)", "interpolate(relu, silu, i=0, alpha=0.1)"),
+    *("surrogate(relu, gelu)", "surrogate(leaky_relu, tanh)", "surrogate(mish, relu)", "surrogate(elu, selu)"),
 )
 SAME: Final = (
     *("relu", "leaky_relu", "leaky_relu(slope=0.2)", "prelu", "elu", "elu(alpha=0.5)", "selu", "celu(alpha=2)"),
@@ -43,6 +44,10 @@ READ_BACK: Final = {
     "interpolate(relu, gelu, i=0)": "relu",
     "interpolate(relu, silu, i=1)": "silu",
     "interpolate(relu, silu, i=0, alpha=0.1)": "leaky_relu(slope=0.1)",
+    "surrogate(relu, gelu)": "relu",
+    "surrogate(leaky_relu, tanh)": "leaky_relu",
+    "surrogate(mish, relu)": "mish",
+    "surrogate(elu, selu)": "elu",
 }
 """What a function that was written is found to be: as values say, x(1 + tanh x)/2 is x·sigmoid(2x). Others: none."""
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from robustcheck.activations import elementwise, gated, interpolation, polynomial, rational
+from robustcheck.activations import elementwise, gated, interpolation, polynomial, rational, surrogate
 from robustcheck.activations.entry import Entry, Formula, Parameter, Value
 from robustcheck.activations.gated import Gated
 from robustcheck.errors import InvalidValueError, UnknownNameError
 
 CATALOGUE: dict[str, Entry] = {
     entry.name: entry
-    for module in (elementwise, rational, polynomial, gated, interpolation)
+    for module in (elementwise, rational, polynomial, gated, interpolation, surrogate)
     for entry in module.ENTRIES
 }
 """Every activation function that robustcheck knows, by name, in the order they are listed in."""
@@ -46,7 +46,7 @@ class Activation:
 
     @property
     def family(self) -> str:
-        """elementwise, per-sample, rational, polynomial, gated or interpolation."""
+        """elementwise, per-sample, rational, polynomial, gated, interpolation or surrogate."""
         return CATALOGUE[self.name].family
 
     @property

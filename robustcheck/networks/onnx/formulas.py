@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from robustcheck.activations.polynomial import NORM_EPSILON
+from robustcheck.activations.surrogate import PLAIN
 from robustcheck.networks.onnx.node_writer import NodeWriter
 
 Write = Callable[[NodeWriter, str, nn.Module, int], str]
@@ -261,6 +262,12 @@ def _interpolate(w: NodeWriter, x: str, module: nn.Module, _: int) -> str:
     return w.add(goal, w.if_positive(x, w.mul(x, w.constant(1 - i)), below))
 
 
+def _surrogate(w: NodeWriter, x: str, module: nn.Module, rank: int) -> str:
+    # A file only ever runs forwards.
+    value = str(_constants(module)["value"])
+    return FORMULAS[value](w, x, PLAIN[value], rank)
+
+
 FORMULAS: Final[dict[str, Write]] = {
     "sigmoid": _native("Sigmoid"),
     "tanh": _native("Tanh"),
@@ -293,5 +300,6 @@ FORMULAS: Final[dict[str, Write]] = {
     "polyrelu": _polyrelu,
     "polynorm": _polynorm,
     "interpolate": _interpolate,
+    "surrogate": _surrogate,
 }
 """How each activation function of the catalogue that is not gated is written."""
