@@ -25,7 +25,23 @@ from robustcheck.reporting.wording import result_name
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "science.md"
 PART = re.compile(r"(<!-- (?P<name>(?!end)[a-z0-9-]+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
-STUDIES = ("study-convnet", "study-convnet-fixed-rate", "study-depth", "study-vit", "study-survey")
+STUDIES = ("study-convnet", "study-convnet-fixed-rate", "study-depth", "study-vit", "study-survey", "study-causes")
+OF_MANY = ("study-survey", "study-causes")
+"""Of many activations at few EPs, which differ is what a figure can show."""
+CAUSES = (
+    ("all", "gelu", "relu"),
+    ("the derivative, values of ReLU", "surrogate(relu, gelu)", "relu"),
+    ("the derivative, values of GELU", "gelu", "surrogate(gelu, relu)"),
+    ("the values, derivative of ReLU", "surrogate(gelu, relu)", "relu"),
+    ("the values, derivative of GELU", "gelu", "surrogate(relu, gelu)"),
+    ("the width of the bend: 1 against ¼", "gelu", "interpolate(relu, gelu, i=1, s=4)"),
+    ("the width of the bend: 1/16 against 0", "interpolate(relu, gelu, i=1, s=16)", "relu"),
+    ("the slope below 0: ¼ against 0", "leaky_relu(slope=0.25)", "relu"),
+    ("the slope below 0: ½ against 0", "leaky_relu(slope=0.5)", "relu"),
+    ("the offset at 0: 0 against ½", "softsign", "elliott"),
+    ("any bend at all", "gelu", "hardtanh"),
+)
+"""What alone differs between two activations of study-causes."""
 
 
 def stored(name: str) -> Report | None:
@@ -43,7 +59,7 @@ def accuracies(name: str) -> Iterator[str]:
     for number, result in enumerate(report.results, 1):
         if len(report.results) > 1:
             yield f"**{result_name(report, result)}**"
-        shown = "Which activations differ" if name == "study-survey" else "Accuracy against EP"
+        shown = "Which activations differ" if name in OF_MANY else "Accuracy against EP"
         yield f"![{shown}]({figure_of(name, number).name})"
         yield from table_blocks(overview(report, result))
 
@@ -98,6 +114,19 @@ def difference(comparison: Comparison, a: str, b: str) -> str:
             star = " *" if pair.significant else ""
             return f"{100 * sign * pair.difference:+.1f} ({100 * low:.1f} to {100 * high:.1f}){star}"
     return "–"
+
+
+def causes(name: str = "study-causes") -> Iterator[str]:
+    """Every activation of the study, and the pairs that differ in one thing."""
+    yield from accuracies(name)
+    report = stored(name)
+    if report is None:
+        return
+    comparison = noisy(report.results[0])
+    lines = ["| what differs | a | b | a − b [points] |", "|---|---|---|---:|"]
+    lines += [f"| {what} | `{a}` | `{b}` | {difference(comparison, a, b)} |" for what, a, b in CAUSES]
+    yield "\n".join(lines)
+    yield "In brackets 95 % intervals for all pairs of the study at once, * significant."
 
 
 def gradients(name: str = "gradients") -> dict[str, Any]:
@@ -189,8 +218,7 @@ def draw_figures() -> None:
         if name == "study-depth":
             save(depth_chart(report), figure_of(name, 1))
             continue
-        # Of many activations at few EPs, which differ is what a figure can show.
-        draw = critical_difference_chart if name == "study-survey" else accuracy_chart
+        draw = critical_difference_chart if name in OF_MANY else accuracy_chart
         for number, result in enumerate(report.results, 1):
             save(draw(report, result), figure_of(name, number))
 
@@ -225,6 +253,7 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "depth": depth,
     "vit": lambda: accuracies("study-vit"),
     "survey": lambda: accuracies("study-survey"),
+    "causes": causes,
 }
 
 

@@ -94,6 +94,12 @@ def test_what_is_no_finite_number_is_refused(number: str) -> None:
         load_model(f"architecture:paper_convnet(width={number})")
 
 
+@pytest.mark.parametrize("said", ["nan", "1", "maybe"])
+def test_a_switch_is_true_or_false(said: str) -> None:
+    with pytest.raises(InvalidValueError, match=r"^vit, option iso_parameters: expected True or False, got "):
+        load_model(f"architecture:vit(feed_forward=gated, iso_parameters={said})")
+
+
 def test_the_page_of_the_networks_has_every_option() -> None:
     page = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
     for name in ("convnet", "mlp", "pointnet", "rangenet"):

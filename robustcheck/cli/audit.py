@@ -24,8 +24,9 @@ from robustcheck.errors import UsageError
 def audit(context: click.Context, /, model: str, **params: Any) -> int:
     """Measure MODEL as it is behind a sensor: no swap, no training.
 
-    MODEL is an .onnx or .pt2 file, torchvision:NAME, timm:NAME, package.module:factory, a shipped model (robustcheck
-    models list), the recipe of a swapped one, or a study file (.toml). Image classification only for now.
+    MODEL is an .onnx or .pt2 file, torchvision:NAME, timm:NAME, architecture:NAME(...), package.module:factory, a
+    shipped model (robustcheck models list) or the recipe of a swapped one. Image classification only for now. A study
+    file (.toml) in its place states all that the options do but where the data lie and how it is run.
 
     \b
     Examples:

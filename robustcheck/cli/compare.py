@@ -99,10 +99,14 @@ def _training_options(command: Any) -> Any:
 def compare(context: click.Context, /, model: str, **params: Any) -> int:
     """Swap MODEL's activation, train it under the sensor's noise, and rank activations at each error probability.
 
-    MODEL is an .onnx or .pt2 file, torchvision:NAME, timm:NAME, package.module:factory, a shipped model (robustcheck
-    models list), the recipe of a swapped one, or a study file (.toml), which states everything that the options do.
-    Image classification only for now. The learning rate is chosen for each activation on the validation split, under
-    noise; the test split is used once, for the report.
+    MODEL is an .onnx or .pt2 file, torchvision:NAME, timm:NAME, architecture:NAME(...), package.module:factory, a
+    shipped model (robustcheck models list) or the recipe of a swapped one. Image classification only for now. The
+    learning rate is chosen for each activation on the validation split, under noise; the test split is used once, for
+    the report.
+
+    In the place of MODEL a study, a .toml file or a shipped one (robustcheck models studies), states all that the
+    options do. Beside it go only --data with the options of the data, and those of the run: --jobs, --device, --out,
+    --charts, --save-study, --json, --quiet.
 
     \b
     Examples:
@@ -112,6 +116,7 @@ def compare(context: click.Context, /, model: str, **params: Any) -> int:
       robustcheck compare torchvision:resnet18 --data folder:photos --resize 64x64 --train scratch --seeds 3
       robustcheck compare my_package.net:build --weights net.safetensors --data npz:data.npz
       robustcheck compare study.toml --jobs 2 -o results
+      robustcheck compare study-convnet --data torchvision:FashionMNIST:data --download
     """
     from robustcheck.study.plan import Study
 

@@ -66,6 +66,9 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
     if missing := [key for key in needed if key not in values]:
         expected = f"all that have no default, missing: {', '.join(missing)}"
         raise InvalidValueError(what, expected=expected, got=dict(options), remedy=remedy)
+    for key, value in values.items():
+        if parameters[key].annotation == "bool" and not isinstance(value, bool):
+            raise InvalidValueError(f"{name}, option {key}", expected="True or False", got=value, remedy=remedy)
     try:
         return ARCHITECTURES[name](**values)
     except TypeError as error:
