@@ -110,3 +110,12 @@ def test_what_cannot_be_written(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"pip install 'robustcheck\[onnx\]'"):
         export_onnx(model, tmp_path / "other.onnx")
     assert {path.name for path in tmp_path.iterdir()} == {"net.onnx"}
+
+
+def test_a_surrogate_is_written_as_its_value_alone(tmp_path):
+    swapped = swapped_model(load_model("digits-convnet"), swap_activation(load_model("digits-convnet"), "surrogate"))
+    export_onnx(swapped, tmp_path / "net.onnx")
+    operators = {node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node}
+    assert "Relu" in operators
+    assert not operators & {"Gelu", "Erf", "Sub"}
+    agrees(swapped, tmp_path / "net.onnx")

@@ -74,6 +74,7 @@ def export_onnx(
     return Exported(path, made.exporter, made.reason)
 
 
+@torch.no_grad()  # without gradients a surrogate is its value alone
 def _export(model: Model, x: torch.Tensor, path: Path, opset: int | None) -> Exported:
     try:
         _by_default(model.network, x, path, opset)
