@@ -26,8 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "science.md"
 PART = re.compile(r"(<!-- (?P<name>(?!end)[a-z0-9-]+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
 STUDIES = ("study-convnet", "study-convnet-fixed-rate", "study-depth", "study-vit", "study-survey", "study-causes")
-OF_MANY = ("study-survey", "study-causes")
-"""Of many activations at few EPs, which differ is what a figure can show."""
+_FARTHEST = 30.0
 CAUSES = (
     ("all", "gelu", "relu"),
     ("the derivative, values of ReLU", "surrogate(relu, gelu)", "relu"),
@@ -38,7 +37,7 @@ CAUSES = (
     ("the width of the bend: 1/16 against 0", "interpolate(relu, gelu, i=1, s=16)", "relu"),
     ("the slope below 0: ¼ against 0", "leaky_relu(slope=0.25)", "relu"),
     ("the slope below 0: ½ against 0", "leaky_relu(slope=0.5)", "relu"),
-    ("the offset at 0: 0 against ½", "softsign", "elliott"),
+    ("the offset at 0: 0 against ½ (and the slope, 1 against ½)", "softsign", "elliott"),
     ("any bend at all", "gelu", "hardtanh"),
 )
 """What alone differs between two activations of study-causes."""
@@ -59,7 +58,9 @@ def accuracies(name: str) -> Iterator[str]:
     for number, result in enumerate(report.results, 1):
         if len(report.results) > 1:
             yield f"**{result_name(report, result)}**"
-        shown = "Which activations differ" if name in OF_MANY else "Accuracy against EP"
+        shown = {"study-survey": "Which activations differ", "study-causes": "Pairs that differ in one thing"}.get(
+            name, "Accuracy against EP"
+        )
         yield f"![{shown}]({figure_of(name, number).name})"
         yield from table_blocks(overview(report, result))
 
@@ -107,13 +108,21 @@ def noisy(result: Result) -> Comparison:
 
 def difference(comparison: Comparison, a: str, b: str) -> str:
     """a − b in points with its interval for all pairs."""
+    found = between(comparison, a, b)
+    if found is None:
+        return "–"
+    value, low, high, significant = found
+    return f"{value:+.1f} ({low:.1f} to {high:.1f}){' *' if significant else ''}"
+
+
+def between(comparison: Comparison, a: str, b: str) -> tuple[float, float, float, bool] | None:
+    """a − b in points, the bounds of its interval for all pairs, and whether it is significant."""
     for pair in comparison.pairs:
         if {pair.a, pair.b} == {a, b}:
             sign = 1 if pair.a == a else -1
             low, high = sorted((sign * pair.lower, sign * pair.upper))
-            star = " *" if pair.significant else ""
-            return f"{100 * sign * pair.difference:+.1f} ({100 * low:.1f} to {100 * high:.1f}){star}"
-    return "–"
+            return 100 * sign * pair.difference, 100 * low, 100 * high, pair.significant
+    return None
 
 
 def causes(name: str = "study-causes") -> Iterator[str]:
@@ -218,7 +227,11 @@ def draw_figures() -> None:
         if name == "study-depth":
             save(depth_chart(report), figure_of(name, 1))
             continue
-        draw = critical_difference_chart if name in OF_MANY else accuracy_chart
+        if name == "study-causes":
+            save(causes_chart(report), figure_of(name, 1))
+            continue
+        # Of many activations at few EPs, which differ is what a figure can show.
+        draw = critical_difference_chart if name == "study-survey" else accuracy_chart
         for number, result in enumerate(report.results, 1):
             save(draw(report, result), figure_of(name, number))
 
@@ -242,6 +255,35 @@ def depth_chart(report: Report) -> Any:
     )
     line = base.mark_line(point=True).encode(y="accuracy:Q")
     return (band + line).properties(width=520, height=300, title="Accuracy against depth, band: 95 % over networks")
+
+
+def causes_chart(report: Report) -> Any:
+    """The differences of the pairs of `CAUSES` with their intervals, but for those too large for one axis with them."""
+    comparison = noisy(report.results[0])
+    records = []
+    for what, a, b in CAUSES:
+        found = between(comparison, a, b)
+        if found is not None and abs(found[0]) < _FARTHEST:
+            value, low, high, significant = found
+            row = f"{what}: {a} − {b}"
+            records.append(
+                {"row": row, "difference": value, "lower": low, "upper": high, "significant": str(significant)}
+            )
+    order = [each["row"] for each in records]
+    axis = alt.Axis(labelLimit=0, ticks=False, domain=False, labelPadding=8)
+    base = alt.Chart(data_of(records)).encode(y=alt.Y("row:N", title=None, sort=order, axis=axis))
+    zero = alt.Chart(data_of([{"zero": 0}])).mark_rule(strokeDash=[4, 3]).encode(x="zero:Q")
+    bars = base.mark_rule(strokeWidth=2, style="label").encode(
+        x=alt.X("lower:Q", title="difference [points]"), x2="upper:Q"
+    )
+    fill = alt.Color(
+        "significant:N", legend=None, scale=alt.Scale(domain=["True", "False"], range=["#1b6ca8", "#ffffff"])
+    )
+    dots = base.mark_point(size=70, filled=True, opacity=1, stroke="#1b6ca8").encode(x="difference:Q", fill=fill)
+    title = alt.Title(
+        "Pairs that differ in one thing", subtitle="95 % intervals for all pairs at once; filled: significant"
+    )
+    return (zero + bars + dots).properties(width=340, height=alt.Step(24), title=title)
 
 
 PARTS: dict[str, Callable[[], Iterator[str]]] = {

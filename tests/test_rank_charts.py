@@ -1,5 +1,7 @@
 """The critical-difference diagram: its bars against all runs tried one by one, and what it draws."""
 
+import html
+import re
 from itertools import combinations
 
 import numpy as np
@@ -49,12 +51,32 @@ def test_bars_are_the_longest_runs_without_a_significant_pair(seed):
     assert tied_groups(comparison(accuracies, apart)) == runs_by_trial(accuracies, apart)
 
 
+def labels(chart):
+    """Every text of a chart's picture."""
+    return html.unescape(" | ".join(re.findall(r">([^<>]+)</text>", charts.svg(chart)))).replace("\u00a0", " ")
+
+
+LONG = ("relu", *(f"interpolate(relu, gelu, i=0.25, s={steepness})" for steepness in (4, 16, 64)))
+
+
+def test_long_names_are_whole_and_accuracies_are_never_cut(build_report):
+    report = build_report(activations=LONG)
+    drawn = labels(critical_difference_chart(report, report.results[0]))
+    for row in report.results[0].area.rows:
+        accuracy = f"{100 * row.accuracy:.1f}"
+        assert f"{row.activation}  {accuracy}" in drawn or f"{accuracy}  {row.activation}" in drawn
+    narrow = labels(critical_difference_chart(report, report.results[0], wide=False))
+    for row in report.results[0].area.rows:
+        assert f"{100 * row.accuracy:.1f}" in narrow
+
+
 def test_the_diagram_is_of_the_area_and_names_everyone(build_report):
     report = build_report()
     chart = critical_difference_chart(report, report.results[0])
-    drawn = charts.svg(chart)
+    drawn = labels(chart)
     for row in report.results[0].area.rows:
-        assert f"{row.activation}  {100 * row.accuracy:.1f}" in drawn.replace("\u00a0", " ")
+        accuracy = f"{100 * row.accuracy:.1f}"
+        assert f"{row.activation}  {accuracy}" in drawn or f"{accuracy}  {row.activation}" in drawn
     assert "under the accuracy–EP curve" in charts.title_of(chart)[1]
 
 

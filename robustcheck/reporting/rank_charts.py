@@ -17,6 +17,8 @@ from robustcheck.reporting.wording import plain
 
 _ROW = 18
 _BAR = 9
+_SHORT = 14
+"""Characters of a name that fits beside the line with its accuracy."""
 
 
 def critical_difference_chart(report: Report, result: Result, wide: bool = True) -> Any:
@@ -30,7 +32,8 @@ def critical_difference_chart(report: Report, result: Result, wide: bool = True)
         return None
     rows = sorted(comparison.rows, key=lambda row: -row.accuracy)
     names = [each.spec for each in report.activations]
-    width = 440 if wide else 160
+    long = wide and max(len(plain(row.activation)) for row in rows) > _SHORT
+    width, limit = (300, 235) if long else (440 if wide else 160, 130)
     low, high = in_percent(rows[-1].accuracy), in_percent(rows[0].accuracy)
     room = 0.06 * ((high - low) or 1.0)
     scale = alt.Scale(domain=[low - room, high + room], nice=False, zero=False)
@@ -42,12 +45,14 @@ def critical_difference_chart(report: Report, result: Result, wide: bool = True)
     for index, row in enumerate(rows):
         right = wide and index >= half
         depth = len(rows) - 1 - index if right else index
+        # The accuracy stands next to the line, where no name that is too long is cut.
+        label = f"{100 * row.accuracy:.1f}", plain(row.activation)
         records.append(
             {
                 "series": plain(row.activation),
                 "accuracy": in_percent(row.accuracy),
                 "mark": marked(series_numbers(report)[row.activation]),
-                "label": f"{plain(row.activation)}  {100 * row.accuracy:.1f}",
+                "label": "  ".join(reversed(label) if right else label),
                 "y": above + 18 + _ROW * depth,
                 "side": "worse" if right else "better",
                 "top": 0,
@@ -68,14 +73,14 @@ def critical_difference_chart(report: Report, result: Result, wide: bool = True)
         layers.append(bar.encode(x=alt.X("from:Q", scale=scale), x2="to:Q", y=alt.value(10 + _BAR * index)))
     down = {"scale": alt.Scale(domain=[0, height], range=[0, height], nice=False), "axis": None}
     y = alt.Y("y:Q", **down)
-    for side, align, dx in (("better", "left", 5), ("worse", "right", -5)):
+    for side, align, dx, cut in (("better", "left", 5, "ltr"), ("worse", "right", -5, "rtl")):
         here = base.transform_filter(f"datum.side == '{side}'")
         layers += [
             here.mark_rule(strokeWidth=1.3).encode(
                 x=x, y=alt.Y("top:Q", **down), y2="y:Q", color=colour, description="mark:N"
             ),
             here.mark_rule(strokeWidth=1.3).encode(x=x, x2="edge:Q", y=y, color=colour, description="mark:N"),
-            here.mark_text(style="label", align=align, baseline="middle", dx=dx, limit=130).encode(
+            here.mark_text(style="label", align=align, baseline="middle", dx=dx, limit=limit, dir=cut).encode(
                 x=alt.X("edge:Q", scale=scale), y=y, text="label:N", description="mark:N"
             ),
         ]
