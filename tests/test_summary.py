@@ -70,6 +70,9 @@ def test_learning_rates_at_the_edge_of_the_grid_are_named(compare_report):
 
 
 def test_a_fixed_learning_rate_is_admitted(compare_report):
+    alike = tuple(each.model_copy(update={"chosen": 0.003}) for each in compare_report.tuning)
+    text = section(compare_report.model_copy(update={"tuning": alike}), "How sure this is")
+    assert ": 0.003 for every one." in text
     fixed = tuple(each.model_copy(update={"trials": (), "chosen": 0.002}) for each in compare_report.tuning)
     text = section(compare_report.model_copy(update={"tuning": fixed}), "How sure this is")
     assert "not tuned but fixed at 0.002" in text

@@ -255,7 +255,11 @@ def _learning_rates(report: Report) -> Iterator[str]:
             " what looks like the activation may be the learning rate."
         )
         return
-    picks = listed([f"{name} {'/'.join(number(rate) for rate in sorted(rates))}" for name, rates in chosen.items()], 12)
+    spelled = {name: "/".join(number(rate) for rate in sorted(rates)) for name, rates in chosen.items()}
+    if len(spelled) > 1 and len(set(spelled.values())) == 1:
+        picks = f"{next(iter(spelled.values()))} for every one"
+    else:
+        picks = listed([f"{name} {rates}" for name, rates in spelled.items()], 12)
     tried = ", ".join(number(rate) for rate in next(iter(grids))) if len(grids) == 1 else "unequal grids"
     yield f"The learning rate was chosen for each activation on validation under noise, from {tried}: {picks}."
     if edge:
