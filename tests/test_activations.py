@@ -220,7 +220,10 @@ def test_gradients_of_input_and_learned_parameters_equal_differences(name: str) 
     assert torch.autograd.gradcheck(apply, [tensor.requires_grad_(True) for tensor in inputs], atol=1e-7)
 
 
-SURROGATES = (("relu", "gelu"), ("gelu", "relu"), ("softplus", "tanh"), ("leaky_relu", "hardsigmoid"), ("silu", "silu"))
+SURROGATES = (
+    *(("relu", "gelu"), ("gelu", "relu"), ("softplus", "tanh"), ("leaky_relu", "hardsigmoid"), ("silu", "silu")),
+    *(("relu", "leaky_relu(0.25)"), ("interpolate(relu, gelu, i=0.5)", "elu(2)")),
+)
 
 
 @pytest.mark.parametrize(("value", "derivative"), SURROGATES)
@@ -443,6 +446,11 @@ def test_modules_are_fresh_copyable_saveable_and_draw_no_random_numbers(name: st
         ("interpolate(reglu, swiglu, s=1)", "interpolate(reglu, swiglu, i=0.5)"),
         ("surrogate", "surrogate(relu, gelu)"),
         ("Surrogate(derivative=relu, value=tanh)", "surrogate(tanh, relu)"),
+        ("surrogate(relu(),leaky_relu( .25 ))", "surrogate(relu, leaky_relu(slope=0.25))"),
+        (
+            "surrogate(derivative=interpolate(relu, silu, 0.25), value=elu(1))",
+            "surrogate(elu, interpolate(relu, silu, i=0.25))",
+        ),
     ],
 )
 def test_canonical_spelling(spec: str, canonical: str) -> None:
@@ -465,7 +473,9 @@ def _specs(draw: st.DrawFn) -> str:
     for parameter in entry.parameters:
         if draw(st.booleans()):
             value: object
-            if parameter.choices:
+            if parameter.function:
+                value = draw(st.sampled_from(["tanh", "elu(2)", "leaky_relu(0.1)", "interpolate(relu, gelu, i=0.25)"]))
+            elif parameter.choices:
                 value = draw(st.sampled_from(parameter.choices))
             else:
                 value = draw(st.floats(parameter.low, parameter.high, exclude_max=parameter.high_open))
@@ -531,7 +541,19 @@ def test_any_text_is_read_or_refused_clearly(spec: str) -> None:
         ("interpolate(relu, gelu, alpha=1)", InvalidValueError, "alpha < 1"),
         ("surrogate(prelu, gelu)", InvalidValueError, "got 'prelu'"),
         ("surrogate(relu, geglu)", InvalidValueError, "got 'geglu'"),
-        ("surrogate(0.5)", InvalidValueError, "parameter value: expected sigmoid or tanh"),
+        ("surrogate(0.5)", InvalidValueError, "got '0.5'"),
+        (
+            "surrogate(surrogate, relu)",
+            InvalidValueError,
+            "value: expected an elementwise activation that learns nothing",
+        ),
+        ("surrogate(relu, abrelu)", InvalidValueError, "elementwise activation that learns nothing, got 'abrelu'"),
+        ("surrogate(relu, foo(1))", UnknownNameError, "unknown activation 'foo'"),
+        ("surrogate(relu, elu(0))", InvalidValueError, "0.001 <= alpha <= 1000, got 0"),
+        ("surrogate(relu, leaky_relu(0.2)x)", InvalidValueError, "argument 2"),
+        ("surrogate(relu)(gelu)", InvalidValueError, "argument 1"),
+        ("surrogate(relu, (gelu))", InvalidValueError, "argument 2"),
+        ("elu(elu(2))", InvalidValueError, "a number, 0.001 <= alpha <= 1000, got 'elu(2)'"),
     ],
 )
 def test_what_cannot_be_read(spec: str, error: type[RobustcheckError], message: str) -> None:
@@ -551,7 +573,7 @@ def test_computed_smoothness() -> None:
     once = {"elliott", "elu", "celu", "pdelu", "softsign"}
     for name in CATALOGUE:
         if activation(name).elementwise:
-            expected = "C0" if name in kinked | {"interpolate"} else "C1" if name in once else "smooth"
+            expected = "C0" if name in kinked | {"interpolate", "surrogate"} else "C1" if name in once else "smooth"
             assert properties(activation(name)).smoothness == expected, name
     for spec, smoothness in {
         "elu(2)": "C0",
@@ -561,6 +583,8 @@ def test_computed_smoothness() -> None:
         "swish(1000)": "smooth",
         "interpolate(relu, gelu, i=1)": "smooth",
         "interpolate(relu, silu, i=0.99)": "C0",
+        "surrogate(relu, gelu)": "C0",  # that of its values, whatever it follows backwards
+        "surrogate(gelu, relu)": "smooth",
     }.items():
         assert properties(activation(spec)).smoothness == smoothness, spec
 

@@ -130,7 +130,8 @@ def test_every_shipped_study_loads_and_states_its_budget(name: str) -> None:
     for choice in study.models:
         kind, _, rest = choice.spec.partition(":")
         if kind == "architecture":
-            read_architecture(rest).with_classes(10).build()
+            network = read_architecture(rest).with_classes(10).build()
+            assert find_sites(network), choice.spec
 
 
 @pytest.mark.parametrize("name", [name for name in content.study_names() if "paper" in name])

@@ -30,6 +30,7 @@ SPECS: Final = (
     *("interpolate(relu, gelu, i=1, s=4)", "interpolate(relu, silu, i=1)"),
     *("interpolate(relu, gelu, i=0.25, alpha=0.1)", "interpolate(relu, silu, i=0, alpha=0.1)"),
     *("surrogate(relu, gelu)", "surrogate(leaky_relu, tanh)", "surrogate(mish, relu)", "surrogate(elu, selu)"),
+    *("surrogate(leaky_relu(slope=0.2), gelu)", "surrogate(interpolate(relu, gelu, i=0.25), relu)"),
 )
 SAME: Final = (
     *("relu", "leaky_relu", "leaky_relu(slope=0.2)", "prelu", "elu", "elu(alpha=0.5)", "selu", "celu(alpha=2)"),
@@ -48,6 +49,7 @@ READ_BACK: Final = {
     "surrogate(leaky_relu, tanh)": "leaky_relu",
     "surrogate(mish, relu)": "mish",
     "surrogate(elu, selu)": "elu",
+    "surrogate(leaky_relu(slope=0.2), gelu)": "leaky_relu(slope=0.2)",
 }
 """What a function that was written is found to be: as values say, x(1 + tanh x)/2 is x·sigmoid(2x). Others: none."""
 

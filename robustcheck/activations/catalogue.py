@@ -22,8 +22,10 @@ CATALOGUE: dict[str, Entry] = {
 
 _NAME = r"[A-Za-z_][A-Za-z_0-9]*"
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_SPEC = re.compile(rf"\s*({_NAME})\s*(?:\(([^()]*)\)\s*)?")
-_ARGUMENT = re.compile(rf"\s*(?:({_NAME})\s*=\s*)?([^=\s]+)\s*")
+_SPEC = re.compile(rf"\s*({_NAME})\s*(?:\((.*)\)\s*)?", re.DOTALL)
+_ARGUMENT = re.compile(rf"\s*(?:({_NAME})\s*=\s*)?([^=\s()]+|{_NAME}\s*\(.*\))\s*", re.DOTALL)
+_COMMA = re.compile(r",(?![^()]*\))")
+"""Between arguments, not between those of an argument."""
 _LONGEST_SPEC = 300
 
 
@@ -131,7 +133,7 @@ def _arguments(entry: Entry, text: str) -> dict[str, Value]:
     remedy = f"{entry.name} takes {', '.join(declared) or 'no parameters'}"
     values: dict[str, Value] = {}
     by_name = False
-    for position, argument in enumerate(text.split(",") if text.strip() else []):
+    for position, argument in enumerate(_COMMA.split(text) if text.strip() else []):
         match = _ARGUMENT.fullmatch(argument)
         if match is None:
             raise InvalidValueError(
@@ -163,8 +165,25 @@ def _arguments(entry: Entry, text: str) -> dict[str, Value]:
                 f"{entry.name}, parameter {name}", expected="one value", got=text, remedy="give it once"
             )
         value = float(match[2]) if _NUMBER.fullmatch(match[2]) else match[2]
-        values[name] = declared[name].check(entry.name, value)
+        values[name] = (
+            _function(entry, declared[name], match[2])
+            if declared[name].function
+            else (declared[name].check(entry.name, value))
+        )
     return values
+
+
+def _function(entry: Entry, parameter: Parameter, spec: str) -> str:
+    """The canonical spec of an activation that stands in another one's parameters."""
+    found = activation(spec)
+    if found.name == entry.name or found.learned or not found.elementwise:
+        raise InvalidValueError(
+            f"{entry.name}, parameter {parameter.name}",
+            expected=parameter.expected,
+            got=found.spec,
+            remedy=f"leave it out for the default, {parameter.default}",
+        )
+    return found.spec
 
 
 def _spelled(parameter: Parameter, value: Value) -> str:

@@ -21,6 +21,7 @@ class Parameter:
     """A parameter of an activation's spec: a number within bounds or, where `choices` is given, one of those names.
 
     `high_open` leaves `high` itself out. `always` keeps the parameter in the canonical spelling at its default too.
+    `function` takes the spec of another activation instead, which the catalogue checks.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Parameter:
     high_open: bool = False
     choices: tuple[str, ...] = ()
     always: bool = False
+    function: bool = False
 
     @property
     def expected(self) -> str:
@@ -38,6 +40,8 @@ class Parameter:
         >>> Parameter("slope", 0.01, 0, 1, high_open=True).expected
         'a number, 0 <= slope < 1'
         """
+        if self.function:
+            return "an elementwise activation that learns nothing"
         if self.choices:
             return " or ".join(self.choices)
         return f"a number, {self.low:g} <= {self.name} {'<' if self.high_open else '<='} {self.high:g}"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from robustcheck.activations.catalogue import Activation
+from robustcheck.activations.catalogue import activation as named
 from robustcheck.activations.curves import evaluated
 
 Smoothness = Literal["C0", "C1", "smooth"]
@@ -40,7 +41,7 @@ class Properties:
 
 @cache
 def properties(activation: Activation) -> Properties:
-    """Compute the properties in float64; takes some milliseconds.
+    """Compute the properties in float64; takes some milliseconds. A surrogate has those of its values.
 
     >>> from robustcheck.activations.catalogue import activation
     >>> properties(activation("relu"))
@@ -48,6 +49,8 @@ def properties(activation: Activation) -> Properties:
     >>> properties(activation("silu"))
     Properties(range=(-0.278465, inf), monotone=False, smoothness='smooth', learned=0)
     """
+    if activation.name == "surrogate":
+        return properties(named(str(dict(activation.parameters)["value"])))
     learned = sum(parameter.numel() for parameter in activation.module().parameters())
     if not activation.elementwise:
         return Properties(None, None, None, learned)

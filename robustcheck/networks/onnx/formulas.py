@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from robustcheck.activations.polynomial import NORM_EPSILON
-from robustcheck.activations.surrogate import PLAIN
+from robustcheck.activations.surrogate import function_of
 from robustcheck.networks.onnx.node_writer import NodeWriter
 
 Write = Callable[[NodeWriter, str, nn.Module, int], str]
@@ -265,7 +265,7 @@ def _interpolate(w: NodeWriter, x: str, module: nn.Module, _: int) -> str:
 def _surrogate(w: NodeWriter, x: str, module: nn.Module, rank: int) -> str:
     # A file only ever runs forwards.
     value = str(_constants(module)["value"])
-    return FORMULAS[value](w, x, PLAIN[value], rank)
+    return FORMULAS[value.partition("(")[0]](w, x, function_of(value), rank)
 
 
 FORMULAS: Final[dict[str, Write]] = {
