@@ -1,13 +1,16 @@
 """Remakes every table and figure of docs/science.md from the reports that are stored under reports/.
 
-`make science` runs it. In the document a comment `<!-- NAME -->` begins each part that it writes, and `<!-- end -->`
-ends it. The text between the parts is written by hand. A study that was not run yet leaves a sentence that says so.
+`make science` runs it. It runs the gradient analyses again, which takes a minute; the studies take hours, so that their
+reports are read as they are stored. In the document a comment `<!-- NAME -->` begins each part that it writes, and
+`<!-- end -->` ends it. The text between the parts is written by hand. A study that was not run yet leaves a sentence
+that says so.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,10 +24,19 @@ from robustcheck.reporting.rank_charts import critical_difference_chart
 from robustcheck.reporting.report import Comparison, Report, Result
 from robustcheck.reporting.tables import overview
 from robustcheck.reporting.wording import result_name
+from robustcheck.study.plan import Study
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "science.md"
 PART = re.compile(r"(<!-- (?P<name>(?!end)[a-z0-9-]+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
+INSIDE = "analyze gradients --model digits-convnet --data digits --sensor adc-4bit --ep 0.5 -a gelu"
+ANALYSES = {
+    "gradients": "analyze gradients -a relu -a gelu -a silu --steps 256 --ep 0.5 --sweep i --sweep steps",
+    "gradients-4bit": "analyze gradients -a relu -a gelu --bits 4 --ep 0.5 --repeat 200",
+    "gradients-digits": INSIDE,
+    "gradients-analog": f"{INSIDE} --placement network",
+}
+"""The command of each gradient analysis, but for where it goes: the folder of reports/ that is named."""
 STUDIES = ("study-convnet", "study-convnet-fixed-rate", "study-depth", "study-vit", "study-survey", "study-causes")
 _FARTHEST = 30.0
 CAUSES = (
@@ -33,14 +45,16 @@ CAUSES = (
     ("the derivative, values of GELU", "gelu", "surrogate(gelu, relu)"),
     ("the values, derivative of ReLU", "surrogate(gelu, relu)", "relu"),
     ("the values, derivative of GELU", "gelu", "surrogate(relu, gelu)"),
+    ("which of the two", "surrogate(gelu, relu)", "surrogate(relu, gelu)"),
     ("the width of the bend: 1 against ¼", "gelu", "interpolate(relu, gelu, i=1, s=4)"),
+    ("the width of the bend: ¼ against 0", "interpolate(relu, gelu, i=1, s=4)", "relu"),
     ("the width of the bend: 1/16 against 0", "interpolate(relu, gelu, i=1, s=16)", "relu"),
     ("the slope below 0: ¼ against 0", "leaky_relu(slope=0.25)", "relu"),
     ("the slope below 0: ½ against 0", "leaky_relu(slope=0.5)", "relu"),
     ("the offset at 0: 0 against ½ (and the slope, 1 against ½)", "softsign", "elliott"),
     ("any bend at all", "gelu", "hardtanh"),
 )
-"""What alone differs between two activations of study-causes."""
+"""What differs between two activations of study-causes."""
 
 
 def stored(name: str) -> Report | None:
@@ -63,6 +77,39 @@ def accuracies(name: str) -> Iterator[str]:
         )
         yield f"![{shown}]({figure_of(name, number).name})"
         yield from table_blocks(overview(report, result))
+        yield power(result)
+
+
+def power(result: Result) -> str:
+    """What a study of this size could have seen."""
+    found = [
+        (each.point.ep, each.comparison.detectable_difference) for each in result.points if each.point.kind == "ep"
+    ]
+    said = [f"{100 * size:.1f} points at EP {ep:g}" for ep, size in found if size is not None]
+    return f"A difference of {', '.join(said)} is detected with 80 % power; smaller ones can exist unseen."
+
+
+def studies() -> Iterator[str]:
+    """How long each study trains, on what, and how its learning rates are chosen."""
+    lines = [
+        "| study | training images | epochs × batch | steps | a network for | rates tried, networks each, epochs |",
+        "|---|---:|---:|---:|---|---|",
+    ]
+    for name in STUDIES:
+        study, report = Study.load(ROOT / "models" / f"{name}.toml"), stored(name)
+        policy, images = study.training, None if report is None else report.data.counts["train"]
+        steps = "–" if images is None else f"{policy.epochs * max(1, images // policy.batch_size):,}"
+        rates = ", ".join(f"{rate:g}" for rate in policy.learning_rates)
+        trial = (
+            f"; {policy.tuning_seeds}; {policy.tuning_epochs or policy.epochs}"
+            if len(policy.learning_rates) > 1
+            else ""
+        )
+        counted = "–" if images is None else f"{images:,}"
+        trained_for = "each EP" if policy.train_ep == "matched" else "all EPs"
+        length = f"{policy.epochs} × {policy.batch_size}"
+        lines.append(f"| `{name}` | {counted} | {length} | {steps} | {trained_for} | {rates}{trial} |")
+    yield "\n".join(lines)
 
 
 def depth(name: str = "study-depth") -> Iterator[str]:
@@ -143,9 +190,9 @@ def gradients(name: str = "gradients") -> dict[str, Any]:
     return json.loads((ROOT / "reports" / name / "gradients.json").read_text())
 
 
-def gradient_ratios() -> Iterator[str]:
+def gradient_ratios(name: str = "gradients") -> Iterator[str]:
     """What was measured on the grid beside the paper's figures."""
-    found = gradients()
+    found = gradients(name)
     point = found["points"][0]
     lines = [
         "| activation | region | largest error | mean error | ratio of maxima | ratio of means |",
@@ -182,26 +229,31 @@ def gradient_scaling() -> Iterator[str]:
     yield "\n".join(lines)
 
 
-def gradient_inside() -> Iterator[str]:
+def gradient_inside(name: str) -> Iterator[str]:
     """The sites of a network, backwards from the logits, as it is and with another activation in the same place."""
-    (found,) = gradients("gradients-digits")["results"]
+    (found,) = gradients(name)["results"]
     columns = {
         "derivative": "mean \\|Δf′\\|",
         "own": "error by f′ alone",
-        "carried": "error added",
         "gradient": "error in all",
+        "amplification": "growth",
     }
     named = {growth["activation"] or found["own"]: growth["sites"] for growth in found["growths"]}
     heads = ["site", *(f"{title}, {name}" for title in columns.values() for name in named)]
     lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
     for sites in zip(*named.values(), strict=True):
-        cells = [sites[0]["path"], *(interval(site[column], 3) for column in columns for site in sites)]
+        cells = [
+            sites[0]["path"],
+            *(interval(site[column], 3 if column == "derivative" else 2) for column in columns for site in sites),
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     yield "\n".join(lines)
     yield (
         f"`{found['model']}` on {found['samples']} test images of {found['data']}, {found['sensor']} at "
-        f"{found['point'].replace('ep=', 'EP ')}, noise at the input, {found['draws']} draws; 95 % intervals over "
-        "samples and draws, this network only."
+        f"{found['point'].replace('ep=', 'EP ')}, noise "
+        f"{'at the input' if found['placement'] == 'sensor' else 'around every layer and on the weights'}, "
+        f"{found['draws']} draws; 95 % intervals over samples and draws, this network only. By f′ alone: the relative "
+        "error that one site's derivative gives the clean gradient. Growth: of the error in all, over the row above."
     )
 
 
@@ -289,7 +341,10 @@ def causes_chart(report: Report) -> Any:
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "gradient-ratios": gradient_ratios,
     "gradient-scaling": gradient_scaling,
-    "gradient-inside": gradient_inside,
+    "gradient-4bit": lambda: gradient_ratios("gradients-4bit"),
+    "gradient-inside": lambda: gradient_inside("gradients-digits"),
+    "gradient-analog": lambda: gradient_inside("gradients-analog"),
+    "studies": studies,
     "convnet": lambda: accuracies("study-convnet"),
     "convnet-fixed-rate": lambda: accuracies("study-convnet-fixed-rate"),
     "depth": depth,
@@ -308,8 +363,19 @@ def remade(text: str) -> str:
     return PART.sub(part, text)
 
 
+def analyse() -> None:
+    """Run the gradient analyses again: their JSON, their page, and of their figures those that are not PNG."""
+    for name, command in ANALYSES.items():
+        print(f"robustcheck {command} -o {name}", flush=True)
+        run = [sys.executable, "-m", "robustcheck", *command.split(), "-o", name]
+        subprocess.run(run, cwd=ROOT / "reports", check=True, capture_output=True)
+        for picture in (ROOT / "reports" / name).glob("*.png"):
+            picture.unlink()
+
+
 def main() -> int:
-    """Write the figures and the document."""
+    """Write the analyses, the figures and the document."""
+    analyse()
     draw_figures()
     DOCUMENT.write_text(remade(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
     return 0

@@ -24,6 +24,13 @@ def test_every_part_is_what_the_stored_reports_give() -> None:
     assert {match["name"] for match in science.PART.finditer(TEXT)} == set(science.PARTS)
 
 
+@pytest.mark.parametrize("name", science.ANALYSES)
+def test_a_stored_analysis_is_of_the_command_that_remakes_it(name: str) -> None:
+    assert science.gradients(name)["command"] == f"robustcheck {science.ANALYSES[name]} -o {name}"
+    assert f"`robustcheck {science.ANALYSES[name]} -o {name}`" in (science.ROOT / "reports" / "README.md").read_text()
+    assert f"\nrobustcheck {science.ANALYSES[name]} -o {name}\n" in TEXT
+
+
 def test_every_figure_is_there() -> None:
     shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", TEXT)
     assert shown
