@@ -60,6 +60,7 @@ def test_a_second_run_computes_nothing(undisturbed):
     again = run_study(TINY, folder, progress=seen.append)
     assert seen == []
     assert text_without_provenance(again) == text_without_provenance(report)
+    assert again.provenance["cell_seconds"] == report.provenance["cell_seconds"] > 0
 
 
 def test_a_cell_has_one_thread_even_where_the_kernel_is_first_used_within_it():

@@ -125,7 +125,11 @@ def build_report(outcome: Outcome, store: Store, provenance: dict[str, Any]) -> 
             for failure in outcome.failures
         ),
         numerics=NUMERICS,
-        provenance=provenance | {"cells": environments(store, (hashes[cell] for cell in cells))},
+        provenance=provenance
+        | {
+            "cell_seconds": round(store.seconds(), 1),  # of all runs, where "seconds" are those of the last
+            "cells": environments(store, (hashes[cell] for cell in cells)),
+        },
     )
 
 

@@ -185,6 +185,10 @@ class Store:
         document: dict[str, Any] = json.loads(self._one("SELECT environment FROM cells WHERE hash = ?", (hash,))[0])
         return document
 
+    def seconds(self) -> float:
+        """What all stored cells took together, each in the run that made it."""
+        return float(sum(json.loads(row[0])["seconds"] for row in self._query("SELECT environment FROM cells")))
+
     def prediction(self, hash: str, point: str) -> Prediction:
         """The cell's predictions at one point."""
         draws, samples, predicted, probability = self._one(
