@@ -88,3 +88,12 @@ def test_one_operating_point_has_a_diagram_of_its_own(build_report):
 def test_nothing_tested_is_nothing_drawn(build_report):
     report = build_report(seeds=1)
     assert critical_difference_chart(report, report.results[0]) is None
+
+
+def test_a_long_subtitle_is_in_lines_that_read_as_one(build_report):
+    report = build_report(model="architecture:paper_convnet(" + "in_channels=1, " * 10 + ")")
+    chart = critical_difference_chart(report, report.results[0])
+    lines = chart.title.to_dict()["subtitle"]
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 130
+    assert charts.title_of(chart)[1] == " ".join(lines)

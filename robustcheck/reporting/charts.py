@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -40,6 +41,8 @@ __all__ = [
 ]
 
 _LABEL_WIDTH = {True: 26, False: 44}
+_SUBTITLE = 130
+"""Characters of a line of a subtitle, which is about as wide as a chart with its labels."""
 
 
 class Curve(Protocol):
@@ -126,7 +129,7 @@ def difference_chart(report: Report, result: Result, wide: bool = True) -> Any:
     return chart.properties(
         title=alt.Title(
             plain(f"Difference from {current}, the current activation"),
-            subtitle=plain(f"{place_of(result)}; 95 % intervals for all pairs at once; filled: significant"),
+            subtitle=subtitle_of(f"{place_of(result)}; 95 % intervals for all pairs at once; filled: significant"),
         )
     )
 
@@ -170,7 +173,7 @@ def training_chart(report: Report, result: Result, wide: bool = True) -> Any:
     return chart.properties(
         title=alt.Title(
             "Validation accuracy under noise while training",
-            subtitle=plain(f"{place_of(result)}; a line a network; dashed: not converged; {words}"),
+            subtitle=subtitle_of(f"{place_of(result)}; a line a network; dashed: not converged; {words}"),
         )
     )
 
@@ -212,7 +215,13 @@ def function_chart(curves: Sequence[Curve]) -> Any:
 def title_of(chart: Any) -> tuple[str, str]:
     """The title and the subtitle of a chart, for a page that sets them itself."""
     title = chart.title.to_dict()
-    return title["text"], title["subtitle"]
+    lines = title["subtitle"]
+    return title["text"], lines if isinstance(lines, str) else " ".join(lines)
+
+
+def subtitle_of(text: str) -> list[str]:
+    """A subtitle in lines that do not make the picture wider than its chart."""
+    return textwrap.wrap(plain(text), _SUBTITLE, break_long_words=False, break_on_hyphens=False)
 
 
 def _accuracy_lines(
@@ -273,7 +282,7 @@ def _accuracy_lines(
         width=width,
         height=height,
         title=alt.Title(
-            f"Accuracy against {axis.subject}", subtitle=plain(f"{subtitle}; {_chance_words(shown, chance)}")
+            f"Accuracy against {axis.subject}", subtitle=subtitle_of(f"{subtitle}; {_chance_words(shown, chance)}")
         ),
     )
 

@@ -9,7 +9,7 @@ import altair as alt
 
 from robustcheck.reporting.axis import axis_of, noisy_points
 from robustcheck.reporting.chart_data import in_percent, series_numbers
-from robustcheck.reporting.charts import colour_of, data_of, place_of
+from robustcheck.reporting.charts import colour_of, data_of, place_of, subtitle_of
 from robustcheck.reporting.marks import marked
 from robustcheck.reporting.point_axis import Record
 from robustcheck.reporting.report import Comparison, Report, Result
@@ -89,7 +89,7 @@ def critical_difference_chart(report: Report, result: Result, wide: bool = True)
         height=height,
         title=alt.Title(
             "Which activations differ",
-            subtitle=plain(
+            subtitle=subtitle_of(
                 f"{place_of(result)}; mean accuracy {over}; a bar joins those that do not differ significantly"
             ),
         ),
