@@ -165,11 +165,8 @@ def _arguments(entry: Entry, text: str) -> dict[str, Value]:
                 f"{entry.name}, parameter {name}", expected="one value", got=text, remedy="give it once"
             )
         value = float(match[2]) if _NUMBER.fullmatch(match[2]) else match[2]
-        values[name] = (
-            _function(entry, declared[name], match[2])
-            if declared[name].function
-            else (declared[name].check(entry.name, value))
-        )
+        takes = declared[name]
+        values[name] = _function(entry, takes, match[2]) if takes.function else takes.check(entry.name, value)
     return values
 
 
