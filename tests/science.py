@@ -37,7 +37,6 @@ ANALYSES = {
     "gradients-analog": f"{INSIDE} --placement network",
 }
 """The command of each gradient analysis, but for where it goes: the folder of reports/ that is named."""
-STUDIES = ("study-convnet", "study-convnet-fixed-rate", "study-depth", "study-vit", "study-survey", "study-causes")
 _FARTHEST = 30.0
 CAUSES = (
     ("all", "gelu", "relu"),
@@ -72,19 +71,14 @@ def accuracies(name: str) -> Iterator[str]:
     for number, result in enumerate(report.results, 1):
         if len(report.results) > 1:
             yield f"**{result_name(report, result)}**"
-        shown = {"study-survey": "Which activations differ", "study-causes": "Pairs that differ in one thing"}.get(
-            name, "Accuracy against EP"
-        )
-        yield f"![{shown}]({figure_of(name, number).name})"
+        yield f"![{FIGURES[name][0]}]({figure_of(name, number).name})"
         yield from table_blocks(overview(report, result))
         yield power(result)
 
 
 def power(result: Result) -> str:
     """What a study of this size could have seen."""
-    found = [
-        (each.point.ep, each.comparison.detectable_difference) for each in result.points if each.point.kind == "ep"
-    ]
+    found = [(ep, comparison.detectable_difference) for ep, comparison in noisy_points(result)]
     said = [f"{100 * size:.1f} points at EP {ep:g}" for ep, size in found if size is not None]
     return f"A difference of {', '.join(said)} is detected with 80 % power; smaller ones can exist unseen."
 
@@ -95,7 +89,7 @@ def studies() -> Iterator[str]:
         "| study | training images | epochs × batch | steps | a network for | rates tried, networks each, epochs |",
         "|---|---:|---:|---:|---|---|",
     ]
-    for name in STUDIES:
+    for name in FIGURES:
         study, report = Study.load(ROOT / "models" / f"{name}.toml"), stored(name)
         policy, images = study.training, None if report is None else report.data.counts["train"]
         steps = "–" if images is None else f"{policy.epochs * max(1, images // policy.batch_size):,}"
@@ -120,7 +114,7 @@ def depth(name: str = "study-depth") -> Iterator[str]:
         return
     names = [each.spec for each in report.activations]
     others = [each for each in names if each != "relu"]
-    yield f"![Accuracy against depth]({figure_of(name, 1).name})"
+    yield f"![{FIGURES[name][0]}]({figure_of(name, 1).name})"
     columns = ["convolutions", *names, *(f"{each} − relu [points]" for each in others)]
     lines = [f"| {' | '.join(columns)} |", "|" + "---:|" * len(columns)]
     for convolutions, comparison in by_depth(report):
@@ -129,7 +123,7 @@ def depth(name: str = "study-depth") -> Iterator[str]:
         cells += [difference(comparison, each, "relu") for each in others]
         lines.append(f"| {convolutions} | " + " | ".join(cells) + " |")
     yield "\n".join(lines)
-    eps = sorted({each.point.ep or 0 for result in report.results for each in result.points if each.point.kind == "ep"})
+    eps = sorted({ep for result in report.results for ep, _ in noisy_points(result)})
     yield (
         f"Accuracy in percent at EP {', '.join(f'{ep:g}' for ep in eps)}, mean over networks; differences with 95 % "
         "intervals for all pairs at one depth at once, * significant."
@@ -143,14 +137,14 @@ def by_depth(report: Report) -> list[tuple[int, Comparison]]:
     for result in report.results:
         stated = re.search(r"convolutions=(\d)", specs[result.model])
         assert stated is not None, specs[result.model]
-        found.append((int(stated[1]), noisy(result)))
+        ((_, comparison),) = noisy_points(result)
+        found.append((int(stated[1]), comparison))
     return sorted(found, key=lambda each: each[0])
 
 
-def noisy(result: Result) -> Comparison:
-    """At the one EP of a result."""
-    (found,) = (each.comparison for each in result.points if each.point.kind == "ep")
-    return found
+def noisy_points(result: Result) -> list[tuple[float, Comparison]]:
+    """Each EP of a result, and how the activations compare there."""
+    return [(each.point.ep or 0, each.comparison) for each in result.points if each.point.kind == "ep"]
 
 
 def difference(comparison: Comparison, a: str, b: str) -> str:
@@ -178,11 +172,14 @@ def causes(name: str = "study-causes") -> Iterator[str]:
     report = stored(name)
     if report is None:
         return
-    comparison = noisy(report.results[0])
-    lines = ["| what differs | a | b | a − b [points] |", "|---|---|---|---:|"]
-    lines += [f"| {what} | `{a}` | `{b}` | {difference(comparison, a, b)} |" for what, a, b in CAUSES]
+    points = noisy_points(report.results[0])
+    heads = ["what differs", "a", "b", *(f"a − b at EP {ep:g} [points]" for ep, _ in points)]
+    lines = [f"| {' | '.join(heads)} |", "|---|---|---|" + "---:|" * len(points)]
+    for what, a, b in CAUSES:
+        cells = [f"`{a}`", f"`{b}`", *(difference(comparison, a, b) for _, comparison in points)]
+        lines.append(f"| {what} | {' | '.join(cells)} |")
     yield "\n".join(lines)
-    yield "In brackets 95 % intervals for all pairs of the study at once, * significant."
+    yield "In brackets 95 % intervals for all pairs at one EP at once, * significant."
 
 
 def gradients(name: str = "gradients") -> dict[str, Any]:
@@ -271,21 +268,11 @@ def figure_of(name: str, number: int) -> Path:
 
 
 def draw_figures() -> None:
-    """Draw the figure of every result that is stored."""
-    for name in STUDIES:
+    """Draw the figures of every study that is stored."""
+    for name, (_, draw) in FIGURES.items():
         report = stored(name)
-        if report is None:
-            continue
-        if name == "study-depth":
-            save(depth_chart(report), figure_of(name, 1))
-            continue
-        if name == "study-causes":
-            save(causes_chart(report), figure_of(name, 1))
-            continue
-        # Of many activations at few EPs, which differ is what a figure can show.
-        draw = critical_difference_chart if name == "study-survey" else accuracy_chart
-        for number, result in enumerate(report.results, 1):
-            save(draw(report, result), figure_of(name, number))
+        for number, chart in enumerate(draw(report) if report else (), 1):
+            save(chart, figure_of(name, number))
 
 
 def depth_chart(report: Report) -> Any:
@@ -310,21 +297,22 @@ def depth_chart(report: Report) -> Any:
 
 
 def causes_chart(report: Report) -> Any:
-    """The differences of the pairs of `CAUSES` with their intervals, but for those too large for one axis with them."""
-    comparison = noisy(report.results[0])
+    """The differences of the pairs of `CAUSES` with their intervals, a panel an EP, but for those too large to draw."""
+    points = noisy_points(report.results[0])
     records = []
-    for what, a, b in CAUSES:
-        found = between(comparison, a, b)
-        if found is not None and abs(found[0]) < _FARTHEST:
-            value, low, high, significant = found
-            row = f"{what}: {a} − {b}"
-            records.append(
-                {"row": row, "difference": value, "lower": low, "upper": high, "significant": str(significant)}
-            )
-    order = [each["row"] for each in records]
+    for ep, comparison in points:
+        for what, a, b in CAUSES:
+            found = between(comparison, a, b)
+            if found is not None and abs(found[0]) < _FARTHEST:
+                value, low, high, significant = found
+                records.append(
+                    {"row": f"{what}: {a} − {b}", "ep": f"EP {ep:g}", "difference": value, "lower": low, "upper": high,
+                     "significant": str(significant)}
+                )  # fmt: skip
+    order = list(dict.fromkeys(each["row"] for each in records))
     axis = alt.Axis(labelLimit=0, ticks=False, domain=False, labelPadding=8)
     base = alt.Chart(data_of(records)).encode(y=alt.Y("row:N", title=None, sort=order, axis=axis))
-    zero = alt.Chart(data_of([{"zero": 0}])).mark_rule(strokeDash=[4, 3]).encode(x="zero:Q")
+    zero = base.mark_rule(strokeDash=[4, 3]).encode(x=alt.datum(0), y=alt.Y())
     bars = base.mark_rule(strokeWidth=2, style="label").encode(
         x=alt.X("lower:Q", title="difference [points]"), x2="upper:Q"
     )
@@ -333,11 +321,28 @@ def causes_chart(report: Report) -> Any:
     )
     dots = base.mark_point(size=70, filled=True, opacity=1, stroke="#1b6ca8").encode(x="difference:Q", fill=fill)
     title = alt.Title(
-        "Pairs that differ in one thing", subtitle="95 % intervals for all pairs at once; filled: significant"
+        "Pairs that differ in one thing", subtitle="95 % intervals for all pairs at one EP at once; filled: significant"
     )
-    return (zero + bars + dots).properties(width=340, height=alt.Step(24), title=title)
+    panels = (zero + bars + dots).properties(width=250, height=alt.Step(24))
+    columns = alt.Facet("ep:N", title=None, sort=[f"EP {ep:g}" for ep, _ in points])
+    return panels.facet(column=columns).properties(title=title)
 
 
+def of_each_result(draw: Callable[[Report, Result], Any]) -> Callable[[Report], list[Any]]:
+    """A chart of each result."""
+    return lambda report: [draw(report, result) for result in report.results]
+
+
+FIGURES: dict[str, tuple[str, Callable[[Report], list[Any]]]] = {
+    "study-convnet": ("Accuracy against EP", of_each_result(accuracy_chart)),
+    "study-convnet-fixed-rate": ("Accuracy against EP", of_each_result(accuracy_chart)),
+    "study-depth": ("Accuracy against depth", lambda report: [depth_chart(report)]),
+    "study-vit": ("Accuracy against EP", of_each_result(accuracy_chart)),
+    # Of many activations at few EPs, which differ is what a figure can show.
+    "study-survey": ("Which activations differ", of_each_result(critical_difference_chart)),
+    "study-causes": ("Pairs that differ in one thing", lambda report: [causes_chart(report)]),
+}
+"""What each study's figures show, and what draws them."""
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "gradient-ratios": gradient_ratios,
     "gradient-scaling": gradient_scaling,

@@ -60,6 +60,23 @@ def test_what_could_have_been_seen_is_said(compare_report):
     assert "not converged: 1 of aptx" in text
 
 
+def test_means_that_mix_networks_which_learnt_with_others_are_pointed_out(build_report):
+    report = build_report(seeds=5)
+    assert "At every EP only 4 of 5 networks with aptx learnt, the others stayed" in section(report, "The answer")
+
+    def partly(each):
+        shares = {"gelu": 3, "relu": 0} if each.point.ep == 0.8 else {}
+        rows = tuple(
+            row.model_copy(update={"converged": shares.get(row.activation, 5)}) for row in each.comparison.rows
+        )
+        return each.model_copy(update={"comparison": each.comparison.model_copy(update={"rows": rows})})
+
+    results = tuple(each.model_copy(update={"points": tuple(map(partly, each.points))}) for each in report.results)
+    text = section(report.model_copy(update={"results": results}), "The answer")
+    assert text.count("learnt") == 1
+    assert "At EP 0.8 only 3 of 5 networks with gelu learnt, the others stayed at chance on validation: means" in text
+
+
 def test_learning_rates_at_the_edge_of_the_grid_are_named(compare_report):
     grid = {trial.learning_rate for trial in compare_report.tuning[0].trials}
     edge = [each.activation for each in compare_report.tuning if each.chosen in (min(grid), max(grid))]

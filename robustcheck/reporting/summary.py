@@ -132,12 +132,29 @@ def _answer(report: Report, result: Result) -> Iterator[str]:
         all_tied = len(leaders) == everybody
         who = f"all {everybody} activations are tied" if all_tied else f"{listed(leaders)} are tied for the lead"
         yield f"At {_where(axis, points, noisy)} there is no significant winner: {who}."
+    yield from _partly_learnt(axis, noisy)
     current = current_activation(report, result)
     if current is not None:
         behind = result.area is not None and bool(result.area.pairs) and current not in result.area.leaders
         yield from _standing(axis, noisy, current, behind)
     if result.area is not None:
         yield f"By area under the {axis.curve}: {_lower_first(verdict(result.area))}"
+
+
+def _partly_learnt(axis: Axis, noisy: Sequence[PointResult]) -> Iterator[str]:
+    """Which activations' means mix networks that learnt with networks that stayed at chance."""
+    found: dict[str, list[OperatingPoint]] = defaultdict(list)
+    for each in noisy:
+        rows = sorted(each.comparison.rows, key=lambda row: row.activation)
+        mixed = [row for row in rows if 0 < row.converged < len(row.per_seed)]
+        if mixed:
+            shares = listed([f"{row.converged} of {len(row.per_seed)} networks with {row.activation}" for row in mixed])
+            found[shares].append(each.point)
+    for shares, points in found.items():
+        yield (
+            f"At {_where(axis, points, noisy)} only {shares} learnt, the others stayed at chance on validation: means"
+            " over such networks, and ties that rest on them, say little."
+        )
 
 
 def _standing(axis: Axis, noisy: Sequence[PointResult], current: str, behind: bool) -> Iterator[str]:
