@@ -276,24 +276,26 @@ def draw_figures() -> None:
 
 
 def depth_chart(report: Report) -> Any:
-    """Accuracy against the number of convolutions, a line an activation, its interval over networks as a band."""
+    """Accuracy against the number of convolutions: a line through the means of an activation, a dot each network."""
     names = [each.spec for each in report.activations]
     records = [
-        {"activation": row.activation, "convolutions": convolutions, "accuracy": 100 * row.accuracy,
-         "lower": 100 * row.networks[0], "upper": 100 * row.networks[1]}
+        {"series": row.activation, "convolutions": convolutions, "accuracy": 100 * accuracy}
         for convolutions, comparison in by_depth(report)
         for row in comparison.rows
-        if row.networks is not None
-    ]  # fmt: skip
+        for accuracy in row.per_seed
+    ]
+    depths = sorted({each["convolutions"] for each in records})
     base = alt.Chart(data_of(records)).encode(
-        x=alt.X("convolutions:O", title="convolutions before the three linear layers", axis=alt.Axis(labelAngle=0)),
-        color=colour_of(names),
-    )
-    band = base.mark_area(opacity=0.15).encode(
-        y=alt.Y("lower:Q", title="accuracy [%]", scale=alt.Scale(zero=False)), y2="upper:Q"
-    )
-    line = base.mark_line(point=True).encode(y="accuracy:Q")
-    return (band + line).properties(width=520, height=300, title="Accuracy against depth, band: 95 % over networks")
+        x=alt.X("convolutions:Q", title="convolutions before the three linear layers",
+                scale=alt.Scale(domain=[depths[0] - 0.2, depths[-1] + 0.2], nice=False),
+                axis=alt.Axis(values=depths, format="d", grid=False)),
+        color=colour_of(names, legend=alt.Legend(title=None, orient="right")),
+    )  # fmt: skip
+    accuracy = alt.Y("accuracy:Q", title="accuracy [%]", scale=alt.Scale(domainMin=0))
+    dots = base.mark_point(filled=True, size=25, opacity=0.6).encode(y=accuracy)
+    line = base.mark_line().encode(y="mean(accuracy):Q")
+    title = alt.Title("Accuracy against depth", subtitle="line: mean over networks; dots: each network")
+    return (dots + line).properties(width=480, height=300, title=title)
 
 
 def causes_chart(report: Report) -> Any:

@@ -70,6 +70,16 @@ def test_depth_is_read_from_the_models_and_relu_is_what_others_are_compared_with
     assert science.difference(point.comparison, "gelu", "nothing") == "–"
 
 
+@pytest.mark.parametrize(("name", "records"), [("study-depth", 7 * 3 * 5), ("study-causes", len(science.CAUSES) - 1)])
+def test_figures_draw_what_their_records_hold(name: str, records: int) -> None:
+    (chart,) = science.FIGURES[name][1](science.stored(name))
+    drawn = chart.to_dict()
+    assert len(drawn["data"]["values"]) == records
+    fields = set(re.findall(r'"field": "(\w+)"', json.dumps(drawn)))
+    assert len(fields) >= 3
+    assert all(fields <= set(each) for each in drawn["data"]["values"])
+
+
 @pytest.mark.parametrize("digits", [1, 2])
 def test_intervals(digits: int) -> None:
     found = {"value": 1.234, "lower": 1.0, "upper": 1.5}
